@@ -1,0 +1,92 @@
+#pragma once
+#include "bf/core/tensor.hpp"
+#include "bf/kernels/context.hpp"
+#include "bf/kernels/conv.hpp"
+#include "bf/math/pointwise.hpp"
+#include "bf/math/reduce.hpp"
+#include "bf/math/update.hpp"
+
+namespace bf {
+
+/// Window of a pooling op over an image.
+struct PoolGeometry {
+    std::int64_t n, c, h, w, kernel_h, kernel_w, stride, pad;
+    std::int64_t h_out() const { return (h + 2 * pad - kernel_h) / stride + 1; }
+    std::int64_t w_out() const { return (w + 2 * pad - kernel_w) / stride + 1; }
+};
+
+/// The only seam to a backend: one function pointer a kernel. Outputs are overwritten unless said otherwise; shapes
+/// and dtypes were checked by the op. "Rows" means Tensor::channel_rows(): the tensor as [M, C].
+struct KernelTable {
+    using T = const Tensor&;
+
+    // pointwise and copies
+    void (*convert)(Context&, T x, T y);  ///< y = x in y's dtype and format
+    void (*fill)(Context&, T y, double value);
+    void (*axpby)(Context&, double alpha, T x, double beta, T y);  ///< y = alpha x + beta y
+    void (*unary)(Context&, Unary, double a, double b, T x, T y);
+    void (*unary_dx)(Context&, Unary, double a, double b, T x, T y, T dy, T dx);
+    void (*binary)(Context&, Binary, T x, T z, T y);
+    void (*binary_dx)(Context&, Binary, T x, T z, T dy, T dx);  ///< gradient of the first operand
+    void (*binary_dz)(Context&, Binary, T x, T z, T dy, T dz);  ///< gradient of the second operand
+    void (*dropout)(Context&, double p, std::uint64_t seed, std::uint64_t step, T x, T y);
+    // x is [outer, n, inner], y is [outer, inner]
+    void (*reduce)(Context&, Reduce, std::int64_t outer, std::int64_t n, std::int64_t inner, T x, T y);
+    void (*reduce_dx)(Context&, Reduce, std::int64_t outer, std::int64_t n, std::int64_t inner, T x, T y, T dy, T dx);
+
+    // matrices and rows
+    void (*gemm)(Context&, bool trans_a, bool trans_b, double alpha, T a, T b, double beta, T c);
+    void (*broadcast_rows)(Context&, T bias, T y);                 ///< every row of y [M, C] = bias [C]
+    void (*gather_rows)(Context&, T x, T index, T y);              ///< y[i] = x[index[i]]
+    void (*scatter_add_rows)(Context&, T dy, T index, T dx);       ///< dx[index[i]] += dy[i], in order of i
+    void (*normalize_rows)(Context&, T x, T y, T inverse_norm);    ///< y = x / max(|x|, 1e-12) over rows [M, D]
+    void (*normalize_rows_dx)(Context&, T y, T inverse_norm, T dy, T dx);
+    void (*softmax_cross_entropy)(Context&, T logits, T labels, T loss, T log_sum_exp);  ///< row by row
+    void (*softmax_cross_entropy_dx)(Context&, T logits, T labels, T log_sum_exp, T dloss, T dlogits);
+
+    // images
+    void (*conv2d)(Context&, const ConvGeometry&, ConvAlgorithm, T x, T w, T y);
+    void (*conv2d_dx)(Context&, const ConvGeometry&, ConvAlgorithm, T dy, T w, T dx);
+    void (*conv2d_dw)(Context&, const ConvGeometry&, ConvAlgorithm, T x, T dy, T dw);
+    void (*batch_norm_train)(Context&, T x, T gamma, T beta, double epsilon, T y, T mean, T inverse_std,
+                             double momentum, T running_mean, T running_var);
+    void (*inverse_std)(Context&, T variance, double epsilon, T y);  ///< y = 1 / sqrt(variance + epsilon)
+    void (*batch_norm_eval)(Context&, T x, T gamma, T beta, T mean, T inverse_std, T y);
+    void (*batch_norm_train_dx)(Context&, T x, T dy, T gamma, T mean, T inverse_std, T dx, T dgamma, T dbeta);
+    void (*batch_norm_eval_dx)(Context&, T x, T dy, T gamma, T mean, T inverse_std, T dx, T dgamma, T dbeta);
+    void (*prelu)(Context&, T x, T slope, T y);
+    void (*prelu_dx)(Context&, T x, T slope, T dy, T dx, T dslope);
+    void (*max_pool)(Context&, const PoolGeometry&, T x, T y, T index);  ///< index: i64 position in the image plane
+    void (*max_pool_dx)(Context&, const PoolGeometry&, T dy, T index, T dx);
+    void (*avg_pool)(Context&, const PoolGeometry&, T x, T y);  ///< padding counts as zeros
+    void (*avg_pool_dx)(Context&, const PoolGeometry&, T dy, T dx);
+
+    // update rules: g is read, the rest is updated in place
+    void (*sgd)(Context&, const math::SgdUpdate&, T g, T w, T velocity);
+    void (*adamw)(Context&, const math::AdamWUpdate&, T g, T w, T m, T v);
+};
+
+/// The CPU's kernels. Linking bf::cpu brings them compiled; without it they are compiled where they are used.
+const KernelTable& cpu_table();
+
+/// The kernels of a device. Throws a usage Error if the device is not part of this build.
+inline const KernelTable& kernels(Device device) {
+    switch (device.type) {
+        case DeviceType::cpu: return cpu_table();
+        case DeviceType::cuda: break;
+    }
+    fail(ErrorCode::usage, "kernels", "no backend for ", device.name(), " in this build; hint: configure with -DBF_CUDA=ON");
+}
+
+/// The context in which ops run on a device.
+inline Context& context(Device device) {
+    BF_CHECK(device.type == DeviceType::cpu, "context", "no backend for ", device.name(), " in this build");
+    static Context cpu{cpu_device, nullptr};
+    return cpu;
+}
+
+}  // namespace bf
+
+#ifndef BF_COMPILED_CPU
+#include "bf/kernels/cpu_table.hpp"
+#endif

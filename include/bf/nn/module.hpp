@@ -1,0 +1,121 @@
+#pragma once
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bf/autograd/parameter.hpp"
+
+namespace bf {
+
+/// A piece of a network: named parameters, named buffers (running statistics), named children, and forward().
+class Module {
+  public:
+    virtual ~Module() = default;
+    Module() = default;
+    Module(const Module&) = delete;
+    Module& operator=(const Module&) = delete;
+
+    virtual Var forward(const Var& x) = 0;
+    Var operator()(const Var& x) { return forward(x); }
+
+    /// All parameters below this module with dotted names, in the order of registration (PyTorch's names).
+    std::vector<Parameter> parameters() const {
+        std::vector<Parameter> all;
+        visit("", [&](const std::string& prefix, const Module& m) {
+            for (const Parameter& p : m.parameters_) {
+                all.push_back(p);
+                all.back().name = prefix + p.name;
+            }
+        });
+        return all;
+    }
+    /// All buffers below this module with dotted names.
+    std::vector<std::pair<std::string, Tensor>> buffers() const {
+        std::vector<std::pair<std::string, Tensor>> all;
+        visit("", [&](const std::string& prefix, const Module& m) {
+            for (const auto& [name, tensor] : m.buffers_) all.emplace_back(prefix + name, tensor);
+        });
+        return all;
+    }
+    /// Number of parameter elements, frozen ones included.
+    std::int64_t parameter_count() const {
+        std::int64_t n = 0;
+        for (const Parameter& p : parameters()) n += p.var.value().numel();
+        return n;
+    }
+
+    /// Training mode: batch statistics and dropout. Evaluation mode: running statistics, no dropout.
+    void train(bool on = true) {
+        visit("", [on](const std::string&, const Module& m) { m.training_ = on; });
+    }
+    void eval() { train(false); }
+    bool training() const { return training_; }
+
+    /// Names the forward pass that comes next; dropout draws its mask from it.
+    void set_step(std::uint64_t step) {
+        visit("", [step](const std::string&, const Module& m) { m.step_ = step; });
+    }
+    std::uint64_t step() const { return step_; }
+
+    /// Parameters and buffers by name; the tensors share storage with the module.
+    StateDict state() const {
+        StateDict all;
+        for (const Parameter& p : parameters()) all[p.name] = p.var.value();
+        for (const auto& [name, tensor] : buffers()) all[name] = tensor;
+        return all;
+    }
+    /// Copies values into the parameters and buffers; every name must be there with its shape, others are ignored.
+    void load_state(const StateDict& state) {
+        for (const auto& [name, tensor] : this->state()) load_tensor(state, name, tensor);
+    }
+
+  protected:
+    Var add_parameter(std::string name, Tensor value, bool norm_or_bias = false, bool trainable = true) {
+        Var v = trainable ? Var::leaf(std::move(value)) : Var(std::move(value));
+        parameters_.push_back({std::move(name), v, trainable, norm_or_bias});
+        return v;
+    }
+    Tensor add_buffer(std::string name, Tensor value) {
+        buffers_.emplace_back(std::move(name), value);
+        return value;
+    }
+    template <class M>
+    std::shared_ptr<M> add_child(std::string name, std::shared_ptr<M> child) {
+        children_.emplace_back(std::move(name), child);
+        return child;
+    }
+
+  private:
+    template <class F>
+    void visit(const std::string& prefix, F&& f) const {
+        f(prefix, *this);
+        for (const auto& [name, child] : children_) child->visit(prefix + name + ".", f);
+    }
+
+    std::vector<Parameter> parameters_;
+    std::vector<std::pair<std::string, Tensor>> buffers_;
+    std::vector<std::pair<std::string, std::shared_ptr<Module>>> children_;
+    mutable bool training_ = true;
+    mutable std::uint64_t step_ = 0;
+};
+
+/// Modules one after the other, named "0", "1", ... .
+class Sequential : public Module {
+  public:
+    template <class M>
+    std::shared_ptr<M> add(std::shared_ptr<M> module) {
+        stages_.push_back(module);
+        return add_child(std::to_string(stages_.size() - 1), module);
+    }
+    Var forward(const Var& x) override {
+        Var y = x;
+        for (auto& stage : stages_) y = stage->forward(y);
+        return y;
+    }
+
+  private:
+    std::vector<std::shared_ptr<Module>> stages_;
+};
+
+}  // namespace bf

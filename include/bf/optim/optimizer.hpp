@@ -1,0 +1,160 @@
+#pragma once
+#include <cmath>
+#include <vector>
+
+#include "bf/autograd/parameter.hpp"
+
+namespace bf {
+
+/// Parameters that share rules.
+struct ParameterGroup {
+    std::vector<Parameter> parameters;
+    double lr_scale = 1;           ///< times the step's learning rate
+    double weight_decay = 0;
+    bool decay_norm_and_bias = true;  ///< false: batch-norm weights, PReLU slopes and biases are not decayed
+    double clip_norm = 0;          ///< largest gradient norm of the group; 0: no limit
+};
+
+/// L2 norm of all gradients of the parameters.
+inline double gradient_norm(const std::vector<Parameter>& parameters) {
+    double squares = 0;
+    for (const Parameter& p : parameters) {
+        const Tensor& g = p.var.grad();
+        if (!p.trainable || !g.defined()) continue;
+        Tensor sum = Tensor::empty({}, {g.dtype(), g.device()});
+        kernels(g.device()).reduce(context(g.device()), Reduce::sum_squares, 1, g.numel(), 1, g, sum);
+        squares += sum.item();
+    }
+    return std::sqrt(squares);
+}
+
+/// What optimizers share: groups, clipping, zero_grad. Gradients are read, never written: clipping is a factor that
+/// the update rule applies.
+class Optimizer {
+  public:
+    explicit Optimizer(std::vector<ParameterGroup> groups, double clip_norm = 0)
+        : groups_(std::move(groups)), clip_norm_(clip_norm) {}
+    virtual ~Optimizer() = default;
+
+    /// One update with the given learning rate. Returns the gradient norm over all groups when a limit is set, or
+    /// `want_norm` is; else 0. A norm that is not finite leaves the parameters as they are and throws `diverged`.
+    double step(double lr, bool want_norm = false) {
+        const bool measure = clip_norm_ > 0 || want_norm;
+        std::vector<double> norms;
+        double squares = 0;
+        for (const ParameterGroup& group : groups_) {
+            norms.push_back(measure || group.clip_norm > 0 ? gradient_norm(group.parameters) : 0);
+            squares += norms.back() * norms.back();
+        }
+        const double total = std::sqrt(squares);
+        if (!std::isfinite(total))
+            fail(ErrorCode::diverged, "optimizer", "gradient norm is not finite; hint: a lower lr, a warm-up, or clipping");
+        const double global = clip_norm_ > 0 && total > clip_norm_ ? clip_norm_ / total : 1;
+        ++steps_;
+        for (std::size_t i = 0; i < groups_.size(); ++i) {
+            const ParameterGroup& group = groups_[i];
+            const double scale = group.clip_norm > 0 && norms[i] * global > group.clip_norm
+                                     ? group.clip_norm / norms[i]
+                                     : global;
+            for (const Parameter& p : group.parameters) {
+                if (!p.trainable || !p.var.grad().defined()) continue;
+                const double decay = p.norm_or_bias && !group.decay_norm_and_bias ? 0 : group.weight_decay;
+                update(p, lr * group.lr_scale, decay, scale);
+            }
+        }
+        return measure ? total : 0;
+    }
+    void zero_grad() {
+        for (const ParameterGroup& group : groups_)
+            for (const Parameter& p : group.parameters) p.var.zero_grad();
+    }
+    std::vector<ParameterGroup>& groups() { return groups_; }
+    std::uint64_t steps() const { return steps_; }
+
+    /// Momenta by name ("momentum.layer1.0.conv1.weight"); the tensors share storage with the optimizer.
+    virtual StateDict state() const {
+        StateDict all;
+        all["steps"] = Tensor::from<std::int64_t>({static_cast<std::int64_t>(steps_)}, {1});
+        for (const auto& [name, tensor] : moments_) all[name] = tensor;
+        return all;
+    }
+    void load_state(const StateDict& state) {
+        Tensor steps = Tensor::empty({1}, {.dtype = DType::i64});
+        load_tensor(state, "steps", steps);
+        steps_ = static_cast<std::uint64_t>(steps.data<std::int64_t>()[0]);
+        for (const ParameterGroup& group : groups_)
+            for (const Parameter& p : group.parameters)
+                if (p.trainable)
+                    for (const char* kind : kinds())
+                        if (state.count(std::string(kind) + p.name)) load_tensor(state, kind + p.name, moment(kind, p));
+    }
+
+  protected:
+    virtual void update(const Parameter& p, double lr, double weight_decay, double scale) = 0;
+    /// Prefixes of the moments this rule keeps.
+    virtual std::vector<const char*> kinds() const = 0;
+
+    /// The moment of a parameter; zero when first asked for.
+    Tensor moment(const char* kind, const Parameter& p) {
+        Tensor& m = moments_[kind + p.name];
+        if (!m.defined()) {
+            m = Tensor::empty(p.var.shape(), p.var.value().options());
+            kernels(m.device()).fill(context(m.device()), m, 0);
+        }
+        return m;
+    }
+
+  private:
+    std::vector<ParameterGroup> groups_;
+    double clip_norm_;
+    StateDict moments_;
+    std::uint64_t steps_ = 0;
+};
+
+struct SgdOptions {
+    double momentum = 0.9;
+    bool nesterov = false;
+    double clip_norm = 0;  ///< largest gradient norm over all groups; 0: no limit
+};
+
+/// SGD with momentum (math/update.hpp).
+class Sgd : public Optimizer {
+  public:
+    Sgd(std::vector<ParameterGroup> groups, const SgdOptions& o = {})
+        : Optimizer(std::move(groups), o.clip_norm), options_(o) {}
+
+  private:
+    void update(const Parameter& p, double lr, double weight_decay, double scale) override {
+        const Device device = p.var.value().device();
+        kernels(device).sgd(context(device), {lr, options_.momentum, weight_decay, scale, options_.nesterov}, p.var.grad(),
+                            p.var.value(), moment("momentum.", p));
+    }
+    std::vector<const char*> kinds() const override { return {"momentum."}; }
+    SgdOptions options_;
+};
+
+struct AdamWOptions {
+    double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
+    double clip_norm = 0;
+};
+
+/// AdamW (math/update.hpp).
+class AdamW : public Optimizer {
+  public:
+    AdamW(std::vector<ParameterGroup> groups, const AdamWOptions& o = {})
+        : Optimizer(std::move(groups), o.clip_norm), options_(o) {}
+
+  private:
+    void update(const Parameter& p, double lr, double weight_decay, double scale) override {
+        const Device device = p.var.value().device();
+        const double t = static_cast<double>(steps());
+        kernels(device).adamw(context(device),
+                              {lr, options_.beta1, options_.beta2, options_.epsilon, weight_decay, scale,
+                               1 - std::pow(options_.beta1, t), 1 - std::pow(options_.beta2, t)},
+                              p.var.grad(), p.var.value(), moment("first.", p), moment("second.", p));
+    }
+    std::vector<const char*> kinds() const override { return {"first.", "second."}; }
+    AdamWOptions options_;
+};
+
+}  // namespace bf
