@@ -1,0 +1,126 @@
+#include "cases.hpp"
+
+#include "bf/ops/conv.hpp"
+#include "bf/ops/linalg.hpp"
+#include "bf/ops/norm.hpp"
+#include "bf/ops/pointwise.hpp"
+#include "bf/ops/pool.hpp"
+#include "bf/ops/reduce.hpp"
+
+// The table of proofs: an op without a row fails the suite (ops_test.cpp holds the list of names).
+
+namespace bf::proof {
+namespace {
+
+using In = const std::vector<Var>&;
+
+Tensor labels(std::initializer_list<std::int64_t> values) {
+    return Tensor::from<std::int64_t>(std::vector<std::int64_t>(values), {static_cast<std::int64_t>(values.size())});
+}
+
+Tensor running(std::int64_t channels, double value, const Var& like) {
+    return full({channels}, value, like.value().dtype());
+}
+
+std::vector<Case> make_cases() {
+    const Shape odd{3, 5, 7}, one{1}, empty{0, 4};
+    const Format nhwc = Format::nhwc;
+    std::vector<Case> rows;
+    auto row = [&](Case c) { rows.push_back(std::move(c)); };
+
+    // pointwise: one row an op follows from the list; kinks are stepped around
+#define BF_ROW(name, Functor)                                                                           \
+    row({#name, "odd", {{odd, Unary::name == Unary::log || Unary::name == Unary::sqrt ? Draw::positive  \
+                                                                                      : Draw::away_from_zero}}, \
+         [](In x) { return Unary::name == Unary::clamp ? name(x[0], -1.05, 1.05) : name(x[0], 1.5, 0.25); }});
+    BF_UNARY_OPS(BF_ROW)
+#undef BF_ROW
+    row({"relu", "size 1", {{one, Draw::away_from_zero}}, [](In x) { return relu(x[0]); }});
+    row({"relu", "empty", {{empty}}, [](In x) { return relu(x[0]); }, 1e-5, false});
+#define BF_ROW(name, Functor) \
+    row({#name, "odd", {{odd}, {odd, Draw::positive}}, [](In x) { return name(x[0], x[1]); }});
+    BF_BINARY_OPS(BF_ROW)
+#undef BF_ROW
+    row({"add", "one tensor twice", {{odd}}, [](In x) { return add(x[0], x[0]); }});
+    row({"add", "nhwc and plain", {{{2, 3, 4, 5}, Draw::normal, nhwc}, {{2, 3, 4, 5}}}, [](In x) { return add(x[0], x[1]); }});
+    row({"mul", "one tensor twice", {{odd}}, [](In x) { return mul(x[0], x[0]); }});
+    row({"dropout", "odd", {{odd}}, [](In x) { return dropout(x[0], 0.4, 11, 3); }});
+
+    // reductions: one row an op and kind follows from the list
+#define BF_ROW(name, Functor)                                                                      \
+    row({#name, "all", {{odd, Draw::distinct}}, [](In x) { return name(x[0]); }});                  \
+    row({#name, "first axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], 0); }});        \
+    row({#name, "middle axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], 1); }});       \
+    row({#name, "last axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], -1); }});        \
+    row({#name, "size 1", {{one, Draw::distinct}}, [](In x) { return name(x[0]); }});
+    BF_REDUCE_OPS(BF_ROW)
+#undef BF_ROW
+    row({"sum", "nhwc axis", {{{2, 3, 4, 5}, Draw::normal, nhwc}}, [](In x) { return sum(x[0], 1); }});
+    row({"sum", "long", {{{40000}}}, [](In x) { return sum(x[0]); }});
+
+    // shapes
+    row({"reshape", "odd", {{odd}}, [](In x) { return square(reshape(x[0], {7, 15})); }});
+    row({"flatten", "nhwc", {{{2, 3, 4, 5}, Draw::normal, nhwc}}, [](In x) { return square(flatten(x[0])); }});
+    row({"to_format", "to nhwc", {{{2, 3, 4, 5}}}, [](In x) { return square(to_format(x[0], Format::nhwc)); }});
+    row({"to_format", "wide", {{{1, 70, 5, 9}}}, [](In x) { return square(to_format(x[0], Format::nhwc)); }});
+    row({"gather_rows", "repeated", {{{4, 3}}}, [](In x) { return square(gather_rows(x[0], labels({2, 0, 2, 3, 2}))); }});
+    row({"gather_rows", "empty index", {{{4, 3}}}, [](In x) { return gather_rows(x[0], Tensor::empty({0}, {.dtype = DType::i64})); }, 1e-5, false});
+
+    // matrices
+    row({"matmul", "odd", {{{5, 7}}, {{7, 3}}}, [](In x) { return matmul(x[0], x[1]); }});
+    row({"matmul", "several blocks", {{{70, 9}}, {{9, 130}}}, [](In x) { return matmul(x[0], x[1]); }});
+    row({"matmul", "size 1", {{{1, 1}}, {{1, 1}}}, [](In x) { return matmul(x[0], x[1]); }});
+    row({"linear", "bias", {{{5, 7}}, {{3, 7}}, {{3}}}, [](In x) { return linear(x[0], x[1], x[2]); }});
+    row({"linear", "no bias", {{{130, 7}}, {{3, 7}}}, [](In x) { return linear(x[0], x[1]); }});
+    row({"linear", "no rows", {{{0, 7}}, {{3, 7}}, {{3}}}, [](In x) { return linear(x[0], x[1], x[2]); }, 1e-5, false});
+    row({"normalize_rows", "odd", {{{5, 7}}}, [](In x) { return normalize_rows(x[0]); }});
+    row({"normalize_rows", "size 1", {{{1, 1}}}, [](In x) { return normalize_rows(x[0]); }});
+    row({"softmax_cross_entropy", "odd", {{{4, 7}}}, [](In x) { return softmax_cross_entropy(x[0], labels({6, 0, 3, 3})); }});
+    row({"softmax_cross_entropy", "one class", {{{2, 1}}}, [](In x) { return softmax_cross_entropy(x[0], labels({0, 0})); }});
+
+    // images
+    auto conv = [&](const std::string& note, Shape x, Shape w, Conv2dOptions o, Format format = Format::nhwc) {
+        row({"conv2d", note, {{x, Draw::normal, format}, {w}}, [o](In v) { return conv2d(v[0], v[1], o); }, 2e-5});
+    };
+    conv("3x3", {2, 3, 7, 6}, {4, 3, 3, 3}, {.pad = 1});
+    conv("3x3 plain input", {2, 3, 7, 6}, {4, 3, 3, 3}, {.pad = 1}, Format::plain);
+    conv("3x3 stride 2", {2, 5, 7, 8}, {4, 5, 3, 3}, {.stride = 2, .pad = 1});
+    conv("3x3 winograd", {2, 16, 9, 10}, {17, 16, 3, 3}, {.pad = 1, .algorithm = ConvAlgorithm::winograd});
+    conv("1x1 stride 2", {2, 5, 7, 8}, {4, 5, 1, 1}, {.stride = 2});
+    conv("1x1", {2, 5, 4, 3}, {6, 5, 1, 1}, {});
+    conv("7x7 pad 3", {1, 3, 9, 9}, {2, 3, 7, 7}, {.stride = 2, .pad = 3});
+    conv("groups", {2, 6, 5, 5}, {4, 3, 3, 3}, {.pad = 1, .groups = 2});
+    conv("depthwise", {2, 6, 5, 5}, {6, 1, 3, 3}, {.pad = 1, .groups = 6});
+    conv("size 1", {1, 1, 1, 1}, {1, 1, 1, 1}, {});
+    row({"conv2d", "no images", {{{0, 3, 5, 5}, Draw::normal, nhwc}, {{4, 3, 3, 3}}}, [](In v) { return conv2d(v[0], v[1], {.pad = 1}); }, 1e-5, false});
+
+    row({"batch_norm_train", "image", {{{3, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_train(x[0], x[1], x[2], running(5, 0, x[0]), running(5, 1, x[0])); }, 1e-4});
+    row({"batch_norm_train", "rows", {{{9, 5}}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_train(x[0], x[1], x[2], Tensor(), Tensor()); }, 1e-4});
+    row({"batch_norm_train", "several chunks", {{{90, 190}}, {{190}}, {{190}}},
+         [](In x) { return batch_norm_train(x[0], x[1], x[2], Tensor(), Tensor()); }, 1e-4});
+    row({"batch_norm_eval", "image", {{{3, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[0]), running(5, 2, x[0])); }, 1e-4});
+    row({"batch_norm_eval", "one row", {{{1, 5}}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[0]), running(5, 2, x[0])); }, 1e-4});
+    row({"prelu", "image", {{{3, 5, 4, 3}, Draw::away_from_zero, nhwc}, {{5}}}, [](In x) { return prelu(x[0], x[1]); }});
+    row({"prelu", "rows", {{{4000, 9}, Draw::away_from_zero}, {{9}}}, [](In x) { return prelu(x[0], x[1]); }});
+
+    row({"max_pool2d", "3 by 2, pad 1", {{{2, 3, 7, 6}, Draw::distinct, nhwc}},
+         [](In x) { return max_pool2d(x[0], {.kernel = 3, .stride = 2, .pad = 1}); }});
+    row({"max_pool2d", "plain input", {{{2, 3, 4, 4}, Draw::distinct}}, [](In x) { return max_pool2d(x[0]); }});
+    row({"avg_pool2d", "3 by 2, pad 1", {{{2, 3, 7, 6}, Draw::normal, nhwc}},
+         [](In x) { return avg_pool2d(x[0], {.kernel = 3, .stride = 2, .pad = 1}); }});
+    row({"global_avg_pool", "odd", {{{2, 3, 7, 5}, Draw::normal, nhwc}}, [](In x) { return global_avg_pool(x[0]); }});
+    return rows;
+}
+
+}  // namespace
+
+const std::vector<Case>& cases() {
+    static const std::vector<Case> all = make_cases();
+    return all;
+}
+
+}  // namespace bf::proof
