@@ -16,7 +16,7 @@ struct Schedule {
     std::uint64_t warmup_steps = 0;  ///< linear: lr t / warmup (InsightFace starts at 0)
     std::uint64_t total_steps = 1;
     double power = 1;                        ///< of poly
-    std::vector<std::uint64_t> milestones;  ///< of step: lr *= gamma from each on
+    std::vector<std::uint64_t> milestones{};  ///< of step: lr *= gamma from each on
     double gamma = 0.1;
 
     /// Learning rate of step t = 0, 1, ... .
