@@ -1,0 +1,50 @@
+#pragma once
+#include <algorithm>
+#include <numeric>
+
+#include "bf/data/loader.hpp"
+#include "bf/eval/verification.hpp"
+#include "bf/nn/module.hpp"
+
+namespace bf {
+
+/// How images become embeddings.
+struct EmbedOptions {
+    std::int64_t batch_size = 64;
+    bool flip = true;  ///< add the embedding of the mirrored image (InsightFace's protocol)
+};
+
+/// Raw embeddings [n, D] f32 (not normalised) of the named images of a dataset, in evaluation mode; the network
+/// returns to the mode it was in. `progress(done)` is called after each batch.
+template <class Progress>
+Tensor embed(Module& net, const Dataset& images, std::span<const std::int64_t> indices, std::int64_t image_size,
+             const EmbedOptions& options, Progress&& progress) {
+    const NoGrad no_grad;
+    const bool was_training = net.training();
+    net.eval();
+    Tensor all;
+    const auto n = static_cast<std::int64_t>(indices.size());
+    for (std::int64_t begin = 0; begin < n; begin += options.batch_size) {
+        const std::int64_t end = std::min(n, begin + options.batch_size);
+        const auto some = indices.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
+        const auto pass = [&](bool flip) {
+            return net(Var(load_images(images, some, static_cast<int>(image_size), flip))).value();
+        };
+        const Tensor e = options.flip ? flip_sum(pass(false), pass(true)) : pass(false);
+        if (!all.defined()) all = Tensor::empty({n, e.dim(1)});
+        all.rows(begin, end).copy_from(e);
+        progress(end);
+    }
+    net.train(was_training);
+    BF_CHECK(all.defined(), "embed", "no images to embed");
+    return all;
+}
+
+/// Raw embeddings of every image of a dataset, mirrored image added.
+inline Tensor embed(Module& net, const Dataset& images, std::int64_t image_size) {
+    std::vector<std::int64_t> indices(static_cast<std::size_t>(images.size()));
+    std::iota(indices.begin(), indices.end(), 0);
+    return embed(net, images, indices, image_size, {}, [](std::int64_t) {});
+}
+
+}  // namespace bf
