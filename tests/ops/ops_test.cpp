@@ -105,7 +105,7 @@ TEST_P(OpCase, GradientMatchesCentralDifferences) {
         }
         return;
     }
-    const auto result = bf::gradcheck(c.f, draw_all(c));
+    const auto result = bf::gradcheck(c.f, draw_all(c), {.step = c.step});
     EXPECT_TRUE(result.ok) << result.message;
 }
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "bf/core/tensor.hpp"
-#include "bf/kernels/table.hpp"
+#include "bf/kernels/dispatch.hpp"
 
 namespace bf {
 

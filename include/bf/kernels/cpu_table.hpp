@@ -4,7 +4,6 @@
 #include "bf/kernels/cpu_norm.hpp"
 #include "bf/kernels/cpu_pointwise.hpp"
 #include "bf/kernels/cpu_pool.hpp"
-#include "bf/kernels/table.hpp"
 
 #ifdef BF_COMPILED_CPU
 #define BF_TABLE_INLINE
@@ -13,6 +12,8 @@
 #endif
 
 namespace bf {
+
+const KernelTable& cpu_table();
 
 BF_TABLE_INLINE const KernelTable& cpu_table() {
     static const KernelTable table{
