@@ -1,9 +1,11 @@
 #pragma once
+#include "bf/kernels/cpu_classifier.hpp"
 #include "bf/kernels/cpu_conv.hpp"
 #include "bf/kernels/cpu_matrix.hpp"
 #include "bf/kernels/cpu_norm.hpp"
 #include "bf/kernels/cpu_pointwise.hpp"
 #include "bf/kernels/cpu_pool.hpp"
+#include "bf/kernels/dispatch.hpp"
 
 #ifdef BF_COMPILED_CPU
 #define BF_TABLE_INLINE
@@ -50,6 +52,12 @@ BF_TABLE_INLINE const KernelTable& cpu_table() {
         .max_pool_dx = cpu::max_pool_dx,
         .avg_pool = cpu::avg_pool,
         .avg_pool_dx = cpu::avg_pool_dx,
+        .inverse_norms = cpu::inverse_norms,
+        .target_cosine = cpu::target_cosine,
+        .classifier_statistics = cpu::classifier_statistics,
+        .classifier_dw = cpu::classifier_dw,
+        .classifier_dx = cpu::classifier_dx,
+        .compensate = cpu::compensate,
         .sgd = cpu::sgd,
         .adamw = cpu::adamw,
     };

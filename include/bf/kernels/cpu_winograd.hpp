@@ -185,7 +185,7 @@ void winograd_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
     const Tensor sums = Tensor::empty({36, c, o}, made), inputs = Tensor::empty({36, slab, c}, made),
                  outputs = Tensor::empty({36, slab, o}, made);
     T *acc = sums.data<T>(), *v = inputs.data<T>(), *z = outputs.data<T>();
-    std::memset(sums.raw(), 0, sums.bytes());
+    if (grid.count() == 0) std::memset(sums.raw(), 0, sums.bytes());
     for (std::int64_t begin = 0; begin < grid.count(); begin += slab) {
         const std::int64_t end = std::min(grid.count(), begin + slab), tiles = end - begin;
         for_tiles(grid, begin, end, [&](std::int64_t t, std::int64_t n, std::int64_t y0, std::int64_t x0) {
@@ -197,9 +197,13 @@ void winograd_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
         const std::int64_t half = (o + 31) / 32 * 16, halves = (o + half - 1) / half;
         parallel_for(36 * halves, 1, [&](std::int64_t task, std::int64_t) {
             const std::int64_t k = task / halves, from = task % halves * half, count = std::min(half, o - from);
-            MatrixView<T>(acc + k * c * o + from, c, count, Eigen::OuterStride<>(o)).noalias() +=
-                ConstMatrixView<T>(v + k * slab * c, tiles, c, Eigen::OuterStride<>(c)).transpose() *
-                ConstMatrixView<T>(z + k * slab * o + from, tiles, count, Eigen::OuterStride<>(o));
+            MatrixView<T> sum(acc + k * c * o + from, c, count, Eigen::OuterStride<>(o));
+            const ConstMatrixView<T> a(v + k * slab * c, tiles, c, Eigen::OuterStride<>(c)),
+                b(z + k * slab * o + from, tiles, count, Eigen::OuterStride<>(o));
+            if (begin == 0)
+                sum.noalias() = a.transpose() * b;
+            else
+                sum.noalias() += a.transpose() * b;
         });
     }
     parallel_for(c, 8, [&](std::int64_t begin, std::int64_t end) {

@@ -1,7 +1,9 @@
 #pragma once
 #include "bf/core/tensor.hpp"
 #include "bf/kernels/context.hpp"
+#include "bf/kernels/classifier.hpp"
 #include "bf/kernels/conv.hpp"
+#include "bf/math/compensation.hpp"
 #include "bf/math/pointwise.hpp"
 #include "bf/math/reduce.hpp"
 #include "bf/math/update.hpp"
@@ -60,6 +62,15 @@ struct KernelTable {
     void (*max_pool_dx)(Context&, const PoolGeometry&, T dy, T index, T dx);
     void (*avg_pool)(Context&, const PoolGeometry&, T x, T y);  ///< padding counts as zeros
     void (*avg_pool_dx)(Context&, const PoolGeometry&, T dy, T dx);
+
+    // the fused classifier (see cpu_classifier.hpp for each)
+    void (*inverse_norms)(Context&, T x, T y);
+    void (*target_cosine)(Context&, const ClassifierRows&, const ClassifierWeights&, T cosine);
+    void (*classifier_statistics)(Context&, const ClassifierRows&, const ClassifierWeights&, T largest, T sum);
+    void (*classifier_dw)(Context&, const ClassifierRows* sets, int set_count, double row_weight,
+                          const ClassifierWeights&, T dw);  ///< adds to dw
+    void (*classifier_dx)(Context&, const ClassifierRows&, double row_weight, const ClassifierWeights&, T dx);
+    void (*compensate)(Context&, const math::Compensation&, T e, T then, T labels, T w, T out);
 
     // update rules: g is read, the rest is updated in place
     void (*sgd)(Context&, const math::SgdUpdate&, T g, T w, T velocity);

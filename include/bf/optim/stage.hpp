@@ -1,0 +1,49 @@
+#pragma once
+#include "bf/autograd/parameter.hpp"
+#include "bf/ops/margin_softmax.hpp"
+
+namespace bf {
+
+/// What a stage sees after the forward pass of one micro-batch, and may change: the classifier's memory.
+struct ForwardState {
+    std::uint64_t step;    ///< optimizer steps done
+    int micro_batch;       ///< 0 for the first of the step
+    Tensor embeddings;     ///< [B, D] raw, without graph
+    Tensor labels;         ///< [B] i64
+    Tensor indices;        ///< [B] i64 places in the dataset; may be undefined
+    Var weight;            ///< W [K, D]
+    ClassifierMemory memory;
+};
+
+/// What a stage sees around the update: before_step with the gradients ready and W unmoved, after_step with W moved.
+struct StepState {
+    std::uint64_t step;
+    Var weight;
+};
+
+// A stage is any class with some of the hooks after_forward(ForwardState&), before_step(StepState&),
+// after_step(StepState&), and save_state() / load_state(StateDict) for the checkpoint.
+
+template <class S>
+void run_after_forward(S& stage, ForwardState& state) {
+    if constexpr (requires { stage.after_forward(state); }) stage.after_forward(state);
+}
+template <class S>
+void run_before_step(S& stage, StepState& state) {
+    if constexpr (requires { stage.before_step(state); }) stage.before_step(state);
+}
+template <class S>
+void run_after_step(S& stage, StepState& state) {
+    if constexpr (requires { stage.after_step(state); }) stage.after_step(state);
+}
+template <class S>
+StateDict save_stage(const S& stage) {
+    if constexpr (requires { stage.save_state(); }) return stage.save_state();
+    return {};
+}
+template <class S>
+void load_stage(S& stage, const StateDict& state) {
+    if constexpr (requires { stage.load_state(state); }) stage.load_state(state);
+}
+
+}  // namespace bf
