@@ -1,6 +1,7 @@
 #pragma once
 #include <array>
 
+#include "bf/base/version.hpp"
 #include "bf/nn/layers.hpp"
 
 namespace bf {

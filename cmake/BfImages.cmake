@@ -1,0 +1,28 @@
+# bf::images: decoding of JPEG and PNG files. JPEG by libjpeg-turbo; stb_image reads PNG, and JPEG only from 2.30 on:
+# earlier versions read out of bounds on damaged JPEG files (stb issue 1289).
+find_package(JPEG)
+find_path(STB_INCLUDE stb_image.h PATH_SUFFIXES stb)
+set(stb_jpeg FALSE)
+if(STB_INCLUDE)
+  file(STRINGS ${STB_INCLUDE}/stb_image.h stb_line REGEX "stb_image - v[0-9]+\\.[0-9]+" LIMIT_COUNT 1)
+  string(REGEX MATCH "v([0-9]+\\.[0-9]+)" _ "${stb_line}")
+  if(CMAKE_MATCH_1 VERSION_GREATER_EQUAL 2.30)
+    set(stb_jpeg TRUE)
+  endif()
+endif()
+if(NOT JPEG_FOUND AND NOT stb_jpeg)
+  message(WARNING "no safe JPEG decoder: install libjpeg-turbo (libjpeg62-turbo-dev) or stb_image 2.30 or newer; "
+                  "bf::images will refuse JPEG files")
+endif()
+
+add_library(bf_images STATIC src/image_decode.cpp)
+add_library(bf::images ALIAS bf_images)
+target_link_libraries(bf_images PUBLIC bf_headers PRIVATE $<BUILD_INTERFACE:bf_warnings>)
+if(JPEG_FOUND)
+  target_link_libraries(bf_images PRIVATE JPEG::JPEG)
+  target_compile_definitions(bf_images PRIVATE BF_HAVE_JPEG=1)
+endif()
+if(STB_INCLUDE)
+  target_include_directories(bf_images SYSTEM PRIVATE ${STB_INCLUDE})
+  target_compile_definitions(bf_images PRIVATE BF_HAVE_STB=1 $<$<BOOL:${stb_jpeg}>:BF_STB_JPEG=1>)
+endif()

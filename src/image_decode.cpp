@@ -1,0 +1,185 @@
+#include <array>
+#include <cctype>
+#include <csetjmp>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <vector>
+
+#include "bf/base/error.hpp"
+#include "bf/data/decode.hpp"
+
+#ifdef BF_HAVE_JPEG
+#include <jpeglib.h>
+#endif
+#ifdef BF_HAVE_STB
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_NO_STDIO
+#define STBI_ONLY_PNG
+#ifdef BF_STB_JPEG
+#define STBI_ONLY_JPEG
+#endif
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-function"
+#include <stb_image.h>
+#pragma GCC diagnostic pop
+#endif
+
+namespace bf {
+namespace {
+
+using Bytes = std::span<const std::byte>;
+
+[[noreturn]] void bad(const std::string& name, const std::string& what) { fail(ErrorCode::data, name, what); }
+
+void check_size(const std::string& name, long width, long height, const DecodeLimits& limits) {
+    if (width < 1 || height < 1 || width > limits.max_side || height > limits.max_side)
+        bad(name, concat("image size; got ", width, " x ", height, ", want 1..", limits.max_side, " a side"));
+}
+
+#ifdef BF_HAVE_JPEG
+struct JpegErrors {
+    jpeg_error_mgr base;
+    std::jmp_buf jump;
+    char message[JMSG_LENGTH_MAX];
+};
+
+void jpeg_fail(j_common_ptr info) {
+    auto* errors = reinterpret_cast<JpegErrors*>(info->err);
+    info->err->format_message(info, errors->message);
+    std::longjmp(errors->jump, 1);
+}
+// A warning (a cut file, damaged entropy data) would leave a half-grey image: it is an error here.
+void jpeg_message(j_common_ptr info, int level) {
+    if (level < 0) jpeg_fail(info);
+}
+
+/// Returns false with a message; nothing here has a destructor that longjmp would skip.
+bool jpeg_to_rgb(Bytes bytes, const DecodeLimits& limits, Image* image, char* message) {
+    jpeg_decompress_struct info;
+    JpegErrors errors;
+    info.err = jpeg_std_error(&errors.base);
+    errors.base.error_exit = jpeg_fail;
+    errors.base.emit_message = jpeg_message;
+    if (setjmp(errors.jump)) {
+        std::memcpy(message, errors.message, JMSG_LENGTH_MAX);
+        jpeg_destroy_decompress(&info);
+        return false;
+    }
+    jpeg_create_decompress(&info);
+    jpeg_mem_src(&info, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
+    jpeg_read_header(&info, TRUE);
+    const auto side = static_cast<JDIMENSION>(limits.max_side);
+    if (info.image_width > side || info.image_height > side) {
+        std::snprintf(message, JMSG_LENGTH_MAX, "image size; got %u x %u, want at most %d a side", info.image_width,
+                      info.image_height, limits.max_side);
+        jpeg_destroy_decompress(&info);
+        return false;
+    }
+    info.out_color_space = JCS_RGB;
+    jpeg_start_decompress(&info);
+    *image = Image(static_cast<int>(info.output_width), static_cast<int>(info.output_height));
+    while (info.output_scanline < info.output_height) {
+        JSAMPROW row = image->at(0, static_cast<int>(info.output_scanline));
+        jpeg_read_scanlines(&info, &row, 1);
+    }
+    jpeg_finish_decompress(&info);
+    jpeg_destroy_decompress(&info);
+    return true;
+}
+#endif
+
+#ifdef BF_HAVE_STB
+Image stb_to_rgb(Bytes bytes, const std::string& name, const DecodeLimits& limits) {
+    const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
+    const int size = static_cast<int>(bytes.size());
+    int width = 0, height = 0, channels = 0;
+    if (!stbi_info_from_memory(data, size, &width, &height, &channels)) bad(name, concat("damaged image: ", stbi_failure_reason()));
+    check_size(name, width, height, limits);
+    const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(data, size, &width, &height, &channels, 3),
+                                                           stbi_image_free);
+    if (!pixels) bad(name, concat("damaged image: ", stbi_failure_reason()));
+    Image image(width, height);
+    std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
+    return image;
+}
+#endif
+
+/// Binary PGM (P5) and PPM (P6), 8 bits.
+Image netpbm_to_rgb(Bytes bytes, const std::string& name, const DecodeLimits& limits) {
+    std::size_t at = 2;
+    const auto number = [&]() -> long {
+        for (; at < bytes.size(); ++at) {
+            const int c = std::to_integer<int>(bytes[at]);
+            if (c == '#')
+                while (at < bytes.size() && bytes[at] != std::byte{'\n'}) ++at;
+            else if (!std::isspace(c))
+                break;
+        }
+        long value = 0, digits = 0;
+        for (; at < bytes.size() && std::isdigit(std::to_integer<int>(bytes[at])) && digits < 7; ++at, ++digits)
+            value = value * 10 + (std::to_integer<int>(bytes[at]) - '0');
+        if (digits == 0) bad(name, "damaged PGM/PPM header");
+        return value;
+    };
+    const int channels = bytes[1] == std::byte{'6'} ? 3 : 1;
+    const long width = number(), height = number(), top = number();
+    check_size(name, width, height, limits);
+    if (top < 1 || top > 255) bad(name, concat("PGM/PPM depth; got maximum ", top, ", want 1..255"));
+    ++at;
+    const std::size_t wanted = static_cast<std::size_t>(width * height * channels);
+    if (bytes.size() < at + wanted) bad(name, concat("file ends early; got ", bytes.size(), " bytes, want ", at + wanted));
+    Image image(static_cast<int>(width), static_cast<int>(height));
+    for (std::size_t i = 0; i < image.pixels.size(); ++i)
+        image.pixels[i] = static_cast<std::uint8_t>(
+            std::min<long>(255, std::to_integer<long>(bytes[at + (channels == 3 ? i : i / 3)]) * 255 / top));
+    return image;
+}
+
+}  // namespace
+
+Image decode_image(Bytes bytes, const std::string& name, const DecodeLimits& limits) {
+    if (bytes.empty()) bad(name, "the file is empty");
+    if (bytes.size() > limits.max_file) bad(name, concat("file size; got ", bytes.size(), " bytes, want at most ", limits.max_file));
+    std::array<int, 4> magic{};
+    for (std::size_t i = 0; i < 4 && i < bytes.size(); ++i) magic[i] = std::to_integer<int>(bytes[i]);
+    if (magic[0] == 0xFF && magic[1] == 0xD8) {
+#ifdef BF_HAVE_JPEG
+        Image image;
+        char message[JMSG_LENGTH_MAX] = "";
+        if (!jpeg_to_rgb(bytes, limits, &image, message)) bad(name, concat("damaged JPEG: ", message));
+        return image;
+#elif defined(BF_STB_JPEG)
+        return stb_to_rgb(bytes, name, limits);
+#else
+        bad(name, "JPEG is not part of this build; hint: install libjpeg-turbo and configure again");
+#endif
+    }
+    if (magic[0] == 0x89 && magic[1] == 'P' && magic[2] == 'N' && magic[3] == 'G') {
+#ifdef BF_HAVE_STB
+        return stb_to_rgb(bytes, name, limits);
+#else
+        bad(name, "PNG is not part of this build; hint: install stb_image (libstb-dev) and configure again");
+#endif
+    }
+    if (magic[0] == 'P' && (magic[1] == '5' || magic[1] == '6')) return netpbm_to_rgb(bytes, name, limits);
+    char text[64];
+    std::snprintf(text, sizeof text, "%02x %02x %02x %02x", magic[0], magic[1], magic[2], magic[3]);
+    bad(name, concat("not a JPEG, PNG, PGM or PPM image; got first bytes ", text));
+}
+
+Image read_image(const std::filesystem::path& path, const DecodeLimits& limits) {
+    std::ifstream in(path, std::ios::binary | std::ios::ate);
+    if (!in || std::filesystem::is_directory(path)) bad(path.string(), "cannot be read; hint: does the file exist?");
+    const auto size = static_cast<std::size_t>(in.tellg());
+    if (size > limits.max_file) bad(path.string(), concat("file size; got ", size, " bytes, want at most ", limits.max_file));
+    std::vector<std::byte> bytes(size);
+    in.seekg(0);
+    in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));
+    if (!in) bad(path.string(), "reading failed");
+    return decode_image(bytes, path.string(), limits);
+}
+
+}  // namespace bf
