@@ -1,0 +1,225 @@
+#pragma once
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <numeric>
+#include <set>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "bf/core/parallel.hpp"
+#include "bf/core/tensor.hpp"
+#include "bf/data/dataset.hpp"
+#include "bf/data/transform.hpp"
+
+namespace bf {
+
+/// Writes an image as (x / 255 - 0.5) / 0.5 into H * W * 3 floats, RGB, channels innermost.
+inline void write_normalized(const Image& image, float* out) {
+    for (std::size_t i = 0; i < image.pixels.size(); ++i) out[i] = static_cast<float>(image.pixels[i]) * (2.0f / 255) - 1;
+}
+
+/// One batch of training images.
+struct Batch {
+    Tensor images;   ///< [B, 3, S, S] f32 nhwc in [-1, 1]
+    Tensor labels;   ///< [B] i64
+    Tensor indices;  ///< [B] i64 places in the dataset
+    std::uint64_t epoch = 0;
+    bool last_of_epoch = false;
+    double wait_seconds = 0;  ///< how long next() waited for the workers
+};
+
+struct LoaderOptions {
+    std::int64_t batch_size = 128;
+    int image_size = 112;
+    std::uint64_t seed = 1;
+    int workers = 2;
+    int prefetch = 4;  ///< batches made ahead
+    bool shuffle = true;
+    Augment augment{};
+    double max_bad_share = 0;  ///< share of images that may be unreadable; they are replaced, counted and listed
+};
+
+/// Where a loader stands: the batch that next() gives.
+struct LoaderPosition {
+    std::uint64_t epoch = 0, batch = 0;
+};
+
+/// Endless batches over epochs, made ahead by worker threads. What comes out depends on (seed, epoch, batch) alone:
+/// not on the number of workers, not on prefetch. The last incomplete batch of an epoch is dropped.
+class Loader {
+  public:
+    /// The dataset must outlive the loader.
+    Loader(const Dataset& dataset, const LoaderOptions& options) : dataset_(dataset), options_(options) {
+        BF_CHECK(options.batch_size > 0 && options.workers > 0 && options.prefetch > 0 && options.image_size > 0, "loader",
+                 "options; got batch_size ", options.batch_size, ", workers ", options.workers, ", prefetch ", options.prefetch);
+        BF_CHECK(dataset.size() >= options.batch_size, "loader", "dataset smaller than a batch; got ", dataset.size(),
+                 " images, batch_size ", options.batch_size, "; hint: a smaller batch_size");
+        start({});
+    }
+    ~Loader() { stop(); }
+
+    std::uint64_t batches_per_epoch() const { return static_cast<std::uint64_t>(dataset_.size() / options_.batch_size); }
+    LoaderPosition position() const { return position_; }
+    /// Continues at another place, as if next() had been called up to there.
+    void seek(LoaderPosition position) {
+        stop();
+        start(position);
+    }
+
+    /// The next batch. An image that cannot be read is thrown here, unless max_bad_share allows replacing it.
+    Batch next() {
+        const auto began = std::chrono::steady_clock::now();
+        std::unique_lock lock(mutex_);
+        const std::uint64_t wanted = delivered_;
+        filled_.wait(lock, [&] { return ready_.count(wanted) > 0; });
+        Made made = std::move(ready_[wanted]);
+        ready_.erase(wanted);
+        ++delivered_;
+        lock.unlock();
+        room_.notify_all();
+        if (made.error) std::rethrow_exception(made.error);
+        for (const std::string& name : made.bad) bad_.insert(name);
+        BF_CHECK_DATA(static_cast<double>(bad_.size()) <= options_.max_bad_share * static_cast<double>(dataset_.size()), "loader",
+                      bad_.size(), " unreadable images, more than the share ", options_.max_bad_share, " allows; last: ",
+                      bad_.empty() ? "" : *bad_.rbegin());
+        made.batch.wait_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+        if (++position_.batch == batches_per_epoch()) position_ = {position_.epoch + 1, 0};
+        return std::move(made.batch);
+    }
+
+    /// Names (with reasons) of images that were replaced so far.
+    const std::set<std::string>& bad_images() const { return bad_; }
+
+  private:
+    struct Made {
+        Batch batch;
+        std::vector<std::string> bad;
+        std::exception_ptr error;
+    };
+
+    void start(LoaderPosition position) {
+        position_ = position;
+        claimed_ = delivered_ = position.epoch * batches_per_epoch() + position.batch;
+        quit_ = false;
+        for (int i = 0; i < options_.workers; ++i) workers_.emplace_back([this] { work(); });
+    }
+    void stop() {
+        {
+            const std::lock_guard lock(mutex_);
+            quit_ = true;
+        }
+        room_.notify_all();
+        for (auto& w : workers_) w.join();
+        workers_.clear();
+        ready_.clear();
+    }
+    void work() {
+        for (;;) {
+            std::unique_lock lock(mutex_);
+            room_.wait(lock, [&] { return quit_ || claimed_ < delivered_ + static_cast<std::uint64_t>(options_.prefetch); });
+            if (quit_) return;
+            const std::uint64_t number = claimed_++;
+            lock.unlock();
+            Made made;
+            try {
+                make(number, made);
+            } catch (...) {
+                made.error = std::current_exception();
+            }
+            lock.lock();
+            ready_[number] = std::move(made);
+            lock.unlock();
+            filled_.notify_all();
+        }
+    }
+
+    /// The order of an epoch: a Fisher-Yates shuffle drawn from (seed, epoch).
+    std::shared_ptr<const std::vector<std::int64_t>> order(std::uint64_t epoch) {
+        const std::lock_guard lock(order_mutex_);
+        auto& made = orders_[epoch];
+        if (!made) {
+            std::vector<std::int64_t> all(static_cast<std::size_t>(dataset_.size()));
+            std::iota(all.begin(), all.end(), 0);
+            if (options_.shuffle) {
+                Rng rng(options_.seed, Stream::shuffle, epoch);
+                for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[rng.below(i)]);
+            }
+            made = std::make_shared<const std::vector<std::int64_t>>(std::move(all));
+            while (orders_.size() > 3) orders_.erase(orders_.begin());
+        }
+        return made;
+    }
+
+    void make(std::uint64_t number, Made& made) {
+        const std::uint64_t epoch = number / batches_per_epoch(), within = number % batches_per_epoch();
+        const auto sequence = order(epoch);
+        const std::int64_t n = options_.batch_size, size = options_.image_size;
+        Batch& b = made.batch;
+        b.images = Tensor::empty({n, 3, size, size}, {.format = Format::nhwc});
+        b.labels = Tensor::empty({n}, {.dtype = DType::i64});
+        b.indices = Tensor::empty({n}, {.dtype = DType::i64});
+        b.epoch = epoch;
+        b.last_of_epoch = within + 1 == batches_per_epoch();
+        for (std::int64_t i = 0; i < n; ++i) {
+            std::size_t at = static_cast<std::size_t>(within) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i);
+            std::int64_t index = (*sequence)[at];
+            Image image;
+            for (std::size_t tries = 0;; ++tries) {
+                try {
+                    image = dataset_.image(index);
+                    break;
+                } catch (const Error& e) {
+                    if (e.code() != ErrorCode::data || options_.max_bad_share <= 0 || tries >= 100) throw;
+                    made.bad.push_back(e.what());
+                    at = (at + 1) % sequence->size();  // the next sample of the epoch stands in
+                    index = (*sequence)[at];
+                }
+            }
+            image = to_square(image, options_.image_size);
+            Rng rng(options_.seed, Stream::augment, epoch, static_cast<std::uint64_t>(index));
+            options_.augment(image, rng);
+            write_normalized(image, b.images.data<float>() + i * 3 * size * size);
+            b.labels.data<std::int64_t>()[i] = dataset_.label(index);
+            b.indices.data<std::int64_t>()[i] = index;
+        }
+    }
+
+    const Dataset& dataset_;
+    LoaderOptions options_;
+    LoaderPosition position_;
+    std::vector<std::thread> workers_;
+    std::mutex mutex_, order_mutex_;
+    std::condition_variable room_, filled_;
+    std::map<std::uint64_t, Made> ready_;
+    std::map<std::uint64_t, std::shared_ptr<const std::vector<std::int64_t>>> orders_;
+    std::uint64_t claimed_ = 0, delivered_ = 0;
+    bool quit_ = false;
+    std::set<std::string> bad_;
+};
+
+/// The named images as one batch [n, 3, S, S], without augmentation, mirrored on request. The first image in order
+/// that cannot be read is thrown.
+inline Tensor load_images(const Dataset& dataset, std::span<const std::int64_t> indices, int image_size, bool flip = false) {
+    const auto n = static_cast<std::int64_t>(indices.size());
+    Tensor images = Tensor::empty({n, 3, image_size, image_size}, {.format = Format::nhwc});
+    std::vector<std::exception_ptr> errors(indices.size());
+    parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) try {
+                Image image = to_square(dataset.image(indices[static_cast<std::size_t>(i)]), image_size);
+                if (flip) flip_horizontal(image);
+                write_normalized(image, images.data<float>() + i * 3 * image_size * image_size);
+            } catch (...) {
+                errors[static_cast<std::size_t>(i)] = std::current_exception();
+            }
+    });
+    for (const auto& e : errors)
+        if (e) std::rethrow_exception(e);
+    return images;
+}
+
+}  // namespace bf
