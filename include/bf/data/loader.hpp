@@ -150,9 +150,10 @@ class Loader {
                 for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[rng.below(i)]);
             }
             made = std::make_shared<const std::vector<std::int64_t>>(std::move(all));
-            while (orders_.size() > 3) orders_.erase(orders_.begin());
         }
-        return made;
+        const auto wanted = made;
+        while (orders_.size() > 3) orders_.erase(orders_.begin());
+        return wanted;
     }
 
     void make(std::uint64_t number, Made& made) {
