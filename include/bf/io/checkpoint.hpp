@@ -1,0 +1,91 @@
+#pragma once
+#include <cstdio>
+#include <optional>
+
+#include "bf/io/safetensors.hpp"
+
+namespace bf {
+
+/// A checkpoint that was found intact.
+struct LoadedCheckpoint {
+    std::filesystem::path path;
+    std::uint64_t step = 0;
+    SafeTensors content;
+};
+
+/// Checkpoints of one run: FOLDER/step-000000123.safetensors, each written whole or not at all, with a checksum over
+/// its tensors in the metadata. The newest that verifies is loaded.
+class CheckpointFolder {
+  public:
+    /// keep: how many of the newest stay. Leftovers of interrupted writes are removed.
+    explicit CheckpointFolder(std::filesystem::path folder, int keep = 2) : folder_(std::move(folder)), keep_(keep) {
+        BF_CHECK(keep >= 1, "checkpoint", "keep; got ", keep, ", want 1 or more");
+        std::error_code error;
+        std::filesystem::create_directories(folder_, error);
+        if (error) fail(ErrorCode::runtime, folder_.string(), "cannot be made: ", error.message());
+        for (const auto& entry : std::filesystem::directory_iterator(folder_))
+            if (entry.path().filename().string().find(".safetensors.tmp-") != std::string::npos)
+                std::filesystem::remove(entry.path(), error);
+    }
+
+    /// Writes the checkpoint of a step, then removes the oldest ones.
+    std::filesystem::path save(std::uint64_t step, const std::map<std::string, Tensor>& tensors,
+                               std::map<std::string, std::string> metadata) {
+        metadata["bf.format"] = "1";
+        metadata["bf.step"] = std::to_string(step);
+        metadata["bf.crc32c"] = std::to_string(checksum(tensors));
+        char name[48];
+        std::snprintf(name, sizeof name, "step-%09llu.safetensors", static_cast<unsigned long long>(step));
+        save_safetensors(folder_ / name, tensors, metadata);
+        auto all = list();
+        for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < all.size(); ++i) {
+            std::error_code ignored;
+            std::filesystem::remove(all[i], ignored);
+        }
+        return folder_ / name;
+    }
+
+    /// The newest checkpoint whose checksum verifies; one line a damaged file goes to `warnings`.
+    std::optional<LoadedCheckpoint> load_latest(std::vector<std::string>* warnings = nullptr) const {
+        const auto all = list();
+        for (auto it = all.rbegin(); it != all.rend(); ++it) try {
+                return load(*it);
+            } catch (const Error& e) {
+                if (warnings) warnings->push_back(e.what());
+            }
+        return std::nullopt;
+    }
+
+    /// Reads and verifies one checkpoint.
+    static LoadedCheckpoint load(const std::filesystem::path& path) {
+        LoadedCheckpoint c{path, 0, load_safetensors(path)};
+        auto& metadata = c.content.metadata;
+        BF_CHECK_DATA(metadata["bf.format"] == "1", path.string(), "checkpoint format; got \"", metadata["bf.format"], "\", want 1");
+        BF_CHECK_DATA(metadata["bf.crc32c"] == std::to_string(checksum(c.content.tensors)), path.string(),
+                      "checksum differs: the file is damaged");
+        c.step = std::strtoull(metadata["bf.step"].c_str(), nullptr, 10);
+        return c;
+    }
+
+    /// Checkpoint files, oldest first.
+    std::vector<std::filesystem::path> list() const {
+        std::vector<std::filesystem::path> all;
+        for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+            const std::string name = entry.path().filename().string();
+            if (name.rfind("step-", 0) == 0 && entry.path().extension() == ".safetensors") all.push_back(entry.path());
+        }
+        std::sort(all.begin(), all.end());
+        return all;
+    }
+
+  private:
+    static std::uint32_t checksum(const std::map<std::string, Tensor>& tensors) {
+        std::uint32_t crc = 0;
+        for (const auto& [name, t] : tensors) crc = crc32c(t.host(), t.bytes(), crc32c(name.data(), name.size(), crc));
+        return crc;
+    }
+    std::filesystem::path folder_;
+    int keep_;
+};
+
+}  // namespace bf
