@@ -8,10 +8,11 @@
 //
 // g++ -std=c++20 -O3 -march=native -I include -I /usr/include/eigen3 samples/train_broadface.cpp -o train -pthread
 #include <cstdio>
+#include <cstdlib>
 
 #include "bf/bf.hpp"
 
-int main() {
+int main(int argc, char** argv) {
     const bf::SyntheticFaces people({.identities = 300, .images_per_identity = 20, .size = 32});
     bf::Loader loader(people, {.batch_size = 64, .image_size = 32});
     const auto net = bf::iresnet("iresnet_small", {.embedding_size = 64, .image_size = 32});
@@ -19,14 +20,14 @@ int main() {
 
     bf::Sgd sgd({{.parameters = net->parameters(), .weight_decay = 5e-4}, {.parameters = {{"classifier.weight", w}}, .weight_decay = 5e-4}});
     bf::BroadFace broad({.queue = 1024}, 64);
-    const std::uint64_t steps = 300;
+    const std::uint64_t steps = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 300;
     const bf::Schedule lr{.lr = 0.1, .warmup_steps = 30, .total_steps = steps};
 
     for (std::uint64_t step = 0; step < steps; ++step) {
         const bf::Batch batch = loader.next();
         const bf::Var e = (*net)(bf::Var(batch.images));
         const auto loss = bf::margin_softmax(e, w, batch.labels,
-                                             {.margin = bf::arcface(32, 0.3f), .memory = broad.memory(w.value(), step)});
+                                             {.margin = bf::arcface(32, 0.3), .memory = broad.memory(w.value(), step)});
         sgd.zero_grad();
         bf::backward(loss.loss);                               // encoder: batch; classifier: batch and queue
         broad.push(e.value(), batch.labels, w.value(), step);  // before w moves
