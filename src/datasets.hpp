@@ -1,10 +1,13 @@
 #pragma once
+#include <functional>
 #include <memory>
 
 #include "bf/data/dataset.hpp"
+#include "bf/eval/roc.hpp"
 #include "bf/eval/verification.hpp"
 #include "bf/nn/module.hpp"
 #include "bf/train/config.hpp"
+#include "bf/train/metrics.hpp"
 
 namespace bf::program {
 
@@ -17,26 +20,33 @@ struct ValidationSet {
     std::unique_ptr<Dataset> images;
     std::vector<std::pair<std::int64_t, std::int64_t>> pairs;
     std::vector<char> same;
-    std::vector<int> fold;  ///< protocol fold of each pair; empty: contiguous folds
+    std::vector<int> fold;  ///< 0-based fold of each pair
     int folds = 10;
 };
 
-/// Opens the pairs that `val` describes.
-ValidationSet open_validation(const ValConfig& val, const RunConfig& config);
+/// Opens the pairs that `val` describes; synthetic faces are drawn at image_size. Pairs of a single fold are dealt
+/// out to `folds` folds, same and different evenly.
+ValidationSet open_validation(const ValConfig& val, std::int64_t image_size);
 
 /// Accuracy, TAR@FAR and ROC of one network on one set.
 struct Verification {
     std::string name;
+    std::size_t pairs = 0;
     VerificationResult folds;
     double auc = 0, eer = 0, tar_at_1e3 = 0, tar_at_1e2 = 0, x_norm = 0;
     std::vector<std::pair<double, double>> roc;  ///< (FAR, TAR), thinned for drawing
+
+    Record record(std::uint64_t step) const;
+    std::string line() const;
 };
 
-/// Embeds the images of a set (mirrored image added) and scores its pairs. `progress(done, total)` counts images.
-Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size,
-                    const std::function<void(std::int64_t, std::int64_t)>& progress = {});
+/// Scores embeddings [images, D] of a set.
+Verification score(const ValidationSet& set, const Tensor& embeddings);
 
-/// The same numbers for the trivial baseline: cosine of the grey pixels.
-Verification verify_pixels(const ValidationSet& set, std::int64_t image_size);
+/// Embeds the images of a set (mirrored image added) and scores its pairs.
+Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size, std::int64_t batch_size = 64);
+
+/// The same numbers for the trivial baseline: cosine of mean-free grey pixels at 32 x 32.
+Verification verify_pixels(const ValidationSet& set);
 
 }  // namespace bf::program

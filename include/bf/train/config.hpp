@@ -1,0 +1,133 @@
+#pragma once
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace bf {
+
+/// Where images come from.
+struct DataConfig {
+    std::string kind = "synthetic", root, list;
+    std::vector<std::int64_t> only_folds, exclude_folds;
+    std::int64_t min_images = 1, identities = 1000, images_per_identity = 20, first_identity = 0, cache_mb = 2048, seed = 1;
+    double difficulty = 1, max_bad_share = 0;
+};
+
+struct AugmentConfig {
+    bool flip = true;
+    std::int64_t crop_pad = 0;
+    double brightness = 0, contrast = 0, saturation = 0, low_resolution = 0, erase = 0;
+};
+
+struct BroadFaceConfig {
+    std::int64_t queue = 0, start_step = 0, ramp_steps = 0, age_limit = 0;
+    bool compensate = true, direction_only = false, overwrite = false;
+};
+
+/// One verification set.
+struct ValConfig {
+    std::string name = "val", kind = "synthetic", root, pairs;
+    std::int64_t only_fold = 0, folds = 10, pair_count = 6000, identities = 100, images_per_identity = 20, first_identity = 1000000;
+};
+
+/// A training run. The names of arcface_torch are kept where it has one.
+struct RunConfig {
+    std::string network = "iresnet_small", loss = "arcface", margin_gradient = "exact", optimizer = "sgd", scheduler = "poly", output = "runs/run",
+                device = "cpu", clip_scope = "backbone";
+    std::int64_t embedding_size = 512, image_size = 112, batch_size = 128, gradient_acc = 1, warmup_epoch = 0, warmup_step = 0, num_epoch = 20, num_step = 0,
+                 seed = 2048, num_workers = 2, threads = 0, frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2;
+    double scale = 64, lr = 0.1, momentum = 0.9, weight_decay = 5e-4, lr_gamma = 0.1, clip_norm = 0, dropout = 0;
+    bool nesterov = false, decay_norm_and_bias = true;
+    std::vector<double> margin_list{1.0, 0.5, 0.0};
+    std::vector<std::int64_t> lr_steps;
+    DataConfig data;
+    AugmentConfig augment;
+    BroadFaceConfig broadface;
+    std::vector<ValConfig> val;
+};
+
+/// Calls key(name, member, meaning, lowest, highest) or choice(name, member, meaning, {words}) for each key of a
+/// verification set: the one description that reading, writing, help and checks follow.
+template <class V>
+void visit_keys(ValConfig& c, V&& v) {
+    v.text("name", c.name, "name in metrics and report");
+    v.choice("kind", c.kind, "what the pairs are", {"synthetic", "lfw", "list"});
+    v.text("root", c.root, "folder that image paths are relative to");
+    v.text("pairs", c.pairs, "pairs file: LFW's pairs.txt, or lines `path1 path2 0|1`");
+    v.number("only_fold", c.only_fold, "take this fold of the file alone (0: all)", 0, 1000);
+    v.number("folds", c.folds, "folds of the accuracy when the file has none, or one is taken", 2, 1000);
+    v.number("pair_count", c.pair_count, "synthetic: number of pairs", 2, 1e8);
+    v.number("identities", c.identities, "synthetic: identities", 2, 1e9);
+    v.number("images_per_identity", c.images_per_identity, "synthetic: images of each", 2, 1e6);
+    v.number("first_identity", c.first_identity, "synthetic: first identity; keep it apart from the training range", 0, 1e12);
+}
+
+/// The same for a run.
+template <class V>
+void visit_keys(RunConfig& c, V&& v) {
+    constexpr double big = 1e15;
+    v.choice("network", c.network, "backbone", {"iresnet_small", "r18", "r34", "r50", "r100", "r200"});
+    v.number("embedding_size", c.embedding_size, "D of the embeddings", 2, 65536);
+    v.number("image_size", c.image_size, "pixels a side, a multiple of 16", 16, 1024);
+    v.number("dropout", c.dropout, "probability before the last linear", 0, 0.95);
+    v.choice("loss", c.loss, "margin head", {"arcface", "cosface", "combined", "sphereface", "softmax"});
+    v.numbers("margin_list", c.margin_list, "m1, m2, m3: arcface uses m2, cosface m3, sphereface m1");
+    v.number("scale", c.scale, "s of the logits", 1e-3, 1e4);
+    v.choice("margin_gradient", c.margin_gradient, "derivative of the target logit", {"exact", "straight-through"});
+    v.number("batch_size", c.batch_size, "images of a micro-batch", 1, 1e6);
+    v.number("gradient_acc", c.gradient_acc, "micro-batches of an optimizer step", 1, 1e6);
+    v.choice("optimizer", c.optimizer, "update rule", {"sgd", "adamw"});
+    v.number("lr", c.lr, "learning rate after the warm-up", 1e-12, 1e3);
+    v.number("momentum", c.momentum, "of sgd", 0, 0.9999);
+    v.flag("nesterov", c.nesterov, "Nesterov momentum");
+    v.number("weight_decay", c.weight_decay, "on network and classifier", 0, 10);
+    v.flag("decay_norm_and_bias", c.decay_norm_and_bias, "decay batch-norm weights, PReLU slopes and biases too");
+    v.choice("scheduler", c.scheduler, "shape of the learning rate", {"poly", "step", "cosine", "constant"});
+    v.number("warmup_epoch", c.warmup_epoch, "epochs of linear warm-up", 0, 1e6);
+    v.number("warmup_step", c.warmup_step, "steps of linear warm-up, added to warmup_epoch", 0, big);
+    v.number("num_epoch", c.num_epoch, "epochs to train", 1, 1e9);
+    v.number("num_step", c.num_step, "optimizer steps to train; 0: from num_epoch", 0, big);
+    v.numbers("lr_steps", c.lr_steps, "scheduler step: epochs at which lr is multiplied by lr_gamma");
+    v.number("lr_gamma", c.lr_gamma, "scheduler step: factor", 1e-6, 1);
+    v.number("clip_norm", c.clip_norm, "largest gradient norm; 0: no limit", 0, 1e9);
+    v.choice("clip_scope", c.clip_scope, "what the norm is taken over", {"backbone", "all"});
+    v.number("seed", c.seed, "of weights, order and augmentation", 0, 9e15);
+    v.choice("device", c.device, "where to train", {"cpu", "cuda"});
+    v.number("num_workers", c.num_workers, "loader threads", 1, 256);
+    v.number("threads", c.threads, "compute threads; 0: one a core", 0, 1024);
+    v.text("output", c.output, "folder of the run");
+    v.number("frequent", c.frequent, "steps between progress lines and metrics", 1, big);
+    v.number("verbose", c.verbose, "steps between evaluations; 0: each epoch", 0, big);
+    v.number("checkpoint_every", c.checkpoint_every, "steps between checkpoints", 1, big);
+    v.number("keep_checkpoints", c.keep_checkpoints, "newest checkpoints kept", 1, 1e6);
+    v.choice("data.kind", c.data.kind, "training images", {"synthetic", "folder", "list"});
+    v.text("data.root", c.data.root, "image folder");
+    v.text("data.list", c.data.list, "kind list: file of path<TAB>label[<TAB>fold]");
+    v.numbers("data.only_folds", c.data.only_folds, "kind list: folds taken (none: all)");
+    v.numbers("data.exclude_folds", c.data.exclude_folds, "kind list: folds left out");
+    v.number("data.min_images", c.data.min_images, "identities with fewer images are left out", 1, 1e6);
+    v.number("data.cache_mb", c.data.cache_mb, "decoded images kept in memory, MiB", 0, 1e9);
+    v.number("data.max_bad_share", c.data.max_bad_share, "share of unreadable images that may be replaced", 0, 1);
+    v.number("data.identities", c.data.identities, "kind synthetic: identities", 2, 1e9);
+    v.number("data.images_per_identity", c.data.images_per_identity, "kind synthetic: images of each", 1, 1e6);
+    v.number("data.first_identity", c.data.first_identity, "kind synthetic: first identity", 0, 1e12);
+    v.number("data.seed", c.data.seed, "kind synthetic: seed of the faces", 0, 9e15);
+    v.number("data.difficulty", c.data.difficulty, "kind synthetic: strength of pose, light, occlusion and noise", 0, 3);
+    v.flag("augment.flip", c.augment.flip, "mirror with probability 1/2");
+    v.number("augment.crop_pad", c.augment.crop_pad, "shift by up to this many pixels", 0, 64);
+    v.number("augment.brightness", c.augment.brightness, "added light, share of the range", 0, 1);
+    v.number("augment.contrast", c.augment.contrast, "contrast 1 +- this", 0, 1);
+    v.number("augment.saturation", c.augment.saturation, "saturation 1 +- this", 0, 1);
+    v.number("augment.low_resolution", c.augment.low_resolution, "probability of a coarse image", 0, 1);
+    v.number("augment.erase", c.augment.erase, "probability of an erased rectangle", 0, 1);
+    v.number("broadface.queue", c.broadface.queue, "rows of the embedding queue; 0: plain training", 0, 1e8);
+    v.flag("broadface.compensate", c.broadface.compensate, "move old embeddings with their identity's weights");
+    v.number("broadface.start_step", c.broadface.start_step, "step from which the queue is used", 0, big);
+    v.number("broadface.ramp_steps", c.broadface.ramp_steps, "steps over which the used part grows", 0, big);
+    v.number("broadface.age_limit", c.broadface.age_limit, "oldest age used, steps; 0: no limit", 0, big);
+    v.flag("broadface.direction_only", c.broadface.direction_only, "compensate by the direction of the weights alone");
+    v.flag("broadface.overwrite", c.broadface.overwrite, "variant: write the compensated rows back");
+}
+
+}  // namespace bf

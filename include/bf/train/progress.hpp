@@ -1,0 +1,74 @@
+#pragma once
+#include <chrono>
+#include <cstdio>
+#include <ostream>
+#include <string>
+
+namespace bf {
+
+/// What a progress line shows.
+struct ProgressState {
+    std::uint64_t step = 0, total = 0, epoch = 0;
+    double loss = 0, lr = 0, images_per_second = 0, data_wait = 0;  ///< data_wait: share of the time, 0..1
+    std::int64_t queue = 0, queue_size = 0;
+};
+
+/// h:mm:ss of seconds.
+inline std::string clock_text(double seconds) {
+    const auto s = static_cast<long>(seconds < 0 ? 0 : seconds);
+    char text[32];
+    std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    return text;
+}
+
+/// A bar that is redrawn in place on a terminal, and plain lines elsewhere. Writes to the stream it is given.
+class Progress {
+  public:
+    Progress(std::ostream& out, bool terminal) : out_(out), terminal_(terminal) {}
+
+    /// Shows the state; on a terminal at most ten times a second, elsewhere each time it is called.
+    void show(const ProgressState& s) {
+        const auto now = std::chrono::steady_clock::now();
+        if (first_step_ == none) {
+            first_step_ = s.step > 0 ? s.step - 1 : 0;
+            start_ = now;
+        }
+        if (terminal_ && s.step != s.total && now - last_ < std::chrono::milliseconds(100)) return;
+        last_ = now;
+        const double elapsed = std::chrono::duration<double>(now - start_).count();
+        const double done = static_cast<double>(s.step - first_step_);
+        const double left = done > 1 ? elapsed / (done - 1) * static_cast<double>(s.total - s.step) : 0;
+        char text[256];
+        std::snprintf(text, sizeof text, "epoch %llu  step %llu/%llu  loss %.4f  lr %.5f  %.0f images/s  data-wait %.0f%%  queue %lld/%lld  ETA %s",
+                      static_cast<unsigned long long>(s.epoch), static_cast<unsigned long long>(s.step), static_cast<unsigned long long>(s.total), s.loss, s.lr,
+                      s.images_per_second, 100 * s.data_wait, static_cast<long long>(s.queue), static_cast<long long>(s.queue_size), clock_text(left).c_str());
+        if (terminal_) {
+            constexpr int width = 20;
+            const int filled = s.total ? static_cast<int>(width * s.step / s.total) : 0;
+            out_ << "\r[" << std::string(static_cast<std::size_t>(filled), '#') << std::string(static_cast<std::size_t>(width - filled), '.') << "] " << text << "\x1b[K";
+            open_ = true;
+        } else {
+            out_ << text << '\n';
+        }
+        out_.flush();
+    }
+    /// A line of its own, below the bar.
+    void line(const std::string& text) {
+        finish();
+        out_ << text << std::endl;
+    }
+    /// Ends the bar's line.
+    void finish() {
+        if (open_) out_ << '\n';
+        open_ = false;
+    }
+
+  private:
+    static constexpr std::uint64_t none = ~std::uint64_t{0};
+    std::ostream& out_;
+    bool terminal_, open_ = false;
+    std::uint64_t first_step_ = none;
+    std::chrono::steady_clock::time_point start_, last_;
+};
+
+}  // namespace bf

@@ -1,0 +1,310 @@
+#include "config_toml.hpp"
+
+#define TOML_EXCEPTIONS 1
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <fstream>
+#include <initializer_list>
+#include <sstream>
+
+#include "bf/base/error.hpp"
+#include "bf/io/json.hpp"
+
+namespace bf::program {
+namespace {
+
+std::string place(const toml::node& node, const std::string& file) {
+    return node.source().begin.line ? concat(file, ":", node.source().begin.line) : file;
+}
+std::string written(const toml::node& node) {
+    std::ostringstream out;
+    node.visit([&out](const auto& n) { out << n; });
+    return out.str();
+}
+std::string join(const std::vector<std::string>& words) {
+    std::string all;
+    for (std::size_t i = 0; i < words.size(); ++i) all += (i == 0 ? "" : i + 1 == words.size() ? " or " : ", ") + words[i];
+    return all;
+}
+
+/// Takes values out of a table; what is left at the end is unknown.
+class Reader {
+  public:
+    Reader(toml::table& table, std::string file, std::string prefix) : table_(table), file_(std::move(file)), prefix_(std::move(prefix)) {}
+
+    void text(const std::string& name, std::string& value, const char*) {
+        if (const toml::node* node = take(name)) {
+            if (!node->is_string()) wrong(*node, name, "a text in quotes");
+            value = *node->value<std::string>();
+        }
+    }
+    void choice(const std::string& name, std::string& value, const char*, const std::vector<std::string>& words) {
+        if (const toml::node* node = take(name)) {
+            const auto got = node->value<std::string>();
+            if (!node->is_string() || std::find(words.begin(), words.end(), *got) == words.end()) {
+                const std::string near = node->is_string() ? nearest(*got, words) : "";
+                wrong(*node, name, join(words) + (near.empty() ? "" : "; hint: did you mean " + near + "?"));
+            }
+            value = *got;
+        }
+    }
+    template <class T>
+    void number(const std::string& name, T& value, const char*, double low, double high) {
+        if (const toml::node* node = take(name)) {
+            const bool right = std::is_floating_point_v<T> ? node->is_number() : node->is_integer();
+            const double got = right ? *node->value<double>() : 0;
+            if (!right || !(got >= low && got <= high))
+                wrong(*node, name, concat(std::is_floating_point_v<T> ? "a number in " : "a whole number in ", low, "..", high));
+            value = *node->value<T>();
+        }
+    }
+    template <class T>
+    void numbers(const std::string& name, std::vector<T>& value, const char*) {
+        if (const toml::node* node = take(name)) {
+            const toml::array* list = node->as_array();
+            if (!list) wrong(*node, name, "a list of numbers");
+            value.clear();
+            for (const toml::node& item : *list) {
+                if (!(std::is_floating_point_v<T> ? item.is_number() : item.is_integer())) wrong(*node, name, "a list of numbers");
+                value.push_back(*item.value<T>());
+            }
+        }
+    }
+    void flag(const std::string& name, bool& value, const char*) {
+        if (const toml::node* node = take(name)) {
+            if (!node->is_boolean()) wrong(*node, name, "true or false");
+            value = *node->value<bool>();
+        }
+    }
+    /// Complains about the first key that nobody took.
+    void finish() {
+        for (const auto& [key, node] : flatten(table_, "")) {
+            if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
+            const std::string near = nearest(key, known_);
+            fail(ErrorCode::usage, place(*node, file_), "unknown key: ", prefix_, key,
+                 near.empty() ? "; hint: bf train --help-config lists all keys" : "; hint: did you mean " + prefix_ + near + "?");
+        }
+    }
+
+  private:
+    const toml::node* take(const std::string& name) {
+        known_.push_back(name);
+        return table_.at_path(name).node();
+    }
+    [[noreturn]] void wrong(const toml::node& node, const std::string& name, const std::string& want) const {
+        fail(ErrorCode::usage, place(node, file_), prefix_, name, ": got ", written(node), ", want ", want);
+    }
+    static std::vector<std::pair<std::string, const toml::node*>> flatten(const toml::table& table, const std::string& prefix) {
+        std::vector<std::pair<std::string, const toml::node*>> all;
+        for (const auto& [key, node] : table) {
+            const std::string name = prefix + std::string(key.str());
+            if (const toml::table* inner = node.as_table())
+                for (auto& item : flatten(*inner, name + ".")) all.push_back(item);
+            else if (!(prefix.empty() && (name == "val" || name == "base")))
+                all.emplace_back(name, &node);
+        }
+        return all;
+    }
+    toml::table& table_;
+    std::string file_, prefix_;
+    std::vector<std::string> known_;
+};
+
+/// Overlays `over` on `under`, table by table.
+void merge(toml::table& under, const toml::table& over) {
+    for (const auto& [key, node] : over) {
+        const toml::table* inner = node.as_table();
+        toml::table* there = under[key].as_table();
+        if (inner && there)
+            merge(*there, *inner);
+        else
+            under.insert_or_assign(key, node);
+    }
+}
+
+toml::table parse(const std::string& text, const std::string& name) {
+    try {
+        return toml::parse(text, name);
+    } catch (const toml::parse_error& e) {
+        fail(ErrorCode::usage, concat(name, ":", e.source().begin.line), "not valid TOML: ", e.description());
+    }
+}
+
+toml::table read_with_base(const std::filesystem::path& file, int depth) {
+    BF_CHECK(depth < 8, file.string(), "base files refer to each other in a circle");
+    std::ifstream in(file);
+    BF_CHECK(in, file.string(), "cannot be read; hint: does the configuration exist?");
+    std::stringstream text;
+    text << in.rdbuf();
+    toml::table table = parse(text.str(), file.string());
+    const auto base = table["base"].value<std::string>();
+    if (!base) return table;
+    toml::table under = read_with_base(file.parent_path() / *base, depth + 1);
+    table.erase("base");
+    merge(under, table);
+    return under;
+}
+
+void apply(toml::table& table, const std::string& setting) {
+    const std::size_t equals = setting.find('=');
+    BF_CHECK(equals != std::string::npos && equals > 0, "--set", "got ", setting, ", want key=value, such as --set batch_size=64");
+    const std::string key = setting.substr(0, equals), value = setting.substr(equals + 1);
+    toml::table one;
+    try {
+        one = toml::parse(key + " = " + value, "--set " + setting);
+    } catch (const toml::parse_error&) {
+        one = parse(key + " = " + json_quote(value), "--set " + setting);  // a bare word is a text
+    }
+    merge(table, one);
+}
+
+RunConfig read(toml::table& table, const std::string& name) {
+    RunConfig config;
+    Reader reader(table, name, "");
+    visit_keys(config, reader);
+    if (const toml::node* node = table.get("val")) {
+        const toml::array* list = node->as_array();
+        BF_CHECK(list, place(*node, name), "val: want tables [[val]]");
+        for (const toml::node& item : *list) {
+            BF_CHECK(item.is_table(), place(item, name), "val: want tables [[val]]");
+            toml::table one = *item.as_table();
+            ValConfig val;
+            Reader val_reader(one, name, "val.");
+            visit_keys(val, val_reader);
+            val_reader.finish();
+            BF_CHECK(val.kind == "synthetic" || !val.pairs.empty(), place(item, name), "val.pairs: missing; want the pairs file of kind ", val.kind);
+            config.val.push_back(val);
+        }
+    }
+    reader.finish();
+    BF_CHECK(config.margin_list.size() == 3, name, "margin_list: got ", config.margin_list.size(), " numbers, want 3 (m1, m2, m3)");
+    BF_CHECK(config.image_size % 16 == 0, name, "image_size: got ", config.image_size, ", want a multiple of 16");
+    BF_CHECK(config.data.kind == "synthetic" || !config.data.root.empty(), name, "data.root: missing; want the image folder of kind ", config.data.kind);
+    BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name, "data.list: missing; want the list file of kind list");
+    return config;
+}
+
+/// Writes the keys of one table.
+class Writer {
+  public:
+    void text(const std::string& name, const std::string& value, const char*) { put(name, json_quote(value)); }
+    void choice(const std::string& name, const std::string& value, const char*, std::initializer_list<const char*>) { put(name, json_quote(value)); }
+    void number(const std::string& name, double value, const char*, double, double) {
+        const std::string digits = json_number(value);
+        put(name, digits.find_first_of(".en") == std::string::npos ? digits + ".0" : digits);
+    }
+    void number(const std::string& name, std::int64_t value, const char*, double, double) { put(name, std::to_string(value)); }
+    template <class T>
+    void numbers(const std::string& name, const std::vector<T>& value, const char*) {
+        std::string list = "[";
+        for (std::size_t i = 0; i < value.size(); ++i) {
+            Writer one;
+            one.number("x", value[i], "", 0, 0);
+            list += (i ? ", " : "") + one.last_;
+        }
+        put(name, list + "]");
+    }
+    void flag(const std::string& name, bool value, const char*) { put(name, value ? "true" : "false"); }
+    std::string out;
+
+  private:
+    void put(const std::string& name, const std::string& value) {
+        last_ = value;
+        const std::size_t dot = name.find('.');
+        const std::string table = dot == std::string::npos ? "" : name.substr(0, dot);
+        if (table != table_) {
+            out += "\n[" + table + "]\n";
+            table_ = table;
+        }
+        out += (dot == std::string::npos ? name : name.substr(dot + 1)) + " = " + value + "\n";
+    }
+    std::string table_, last_;
+};
+
+class Describer {
+  public:
+    explicit Describer(std::string prefix) : prefix_(std::move(prefix)) {}
+    void text(const std::string& name, const std::string& value, const char* meaning) { put(name, json_quote(value), meaning); }
+    void choice(const std::string& name, const std::string& value, const char* meaning, const std::vector<std::string>& words) {
+        put(name, json_quote(value), std::string(meaning) + ": " + join(words));
+    }
+    template <class T>
+    void number(const std::string& name, const T& value, const char* meaning, double, double) { put(name, json_number(static_cast<double>(value)), meaning); }
+    template <class T>
+    void numbers(const std::string& name, const std::vector<T>& value, const char* meaning) {
+        std::string list;
+        for (const T& v : value) list += (list.empty() ? "" : ", ") + json_number(static_cast<double>(v));
+        put(name, "[" + list + "]", meaning);
+    }
+    void flag(const std::string& name, bool value, const char* meaning) { put(name, value ? "true" : "false", meaning); }
+    std::string out;
+
+  private:
+    void put(const std::string& name, const std::string& value, const std::string& meaning) {
+        std::string line = prefix_ + name + " = " + value;
+        line.resize(std::max<std::size_t>(line.size() + 2, 40), ' ');
+        out += line + meaning + "\n";
+    }
+    std::string prefix_;
+};
+
+}  // namespace
+
+std::string nearest(const std::string& word, const std::vector<std::string>& known) {
+    std::string best;
+    std::size_t best_distance = std::max<std::size_t>(2, word.size() / 3) + 1;
+    for (const std::string& k : known) {
+        std::vector<std::size_t> row(k.size() + 1);
+        for (std::size_t j = 0; j <= k.size(); ++j) row[j] = j;
+        for (std::size_t i = 1; i <= word.size(); ++i) {
+            std::size_t diagonal = row[0];
+            row[0] = i;
+            for (std::size_t j = 1; j <= k.size(); ++j) {
+                const std::size_t replaced = diagonal + (word[i - 1] != k[j - 1]);
+                diagonal = row[j];
+                row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+            }
+        }
+        if (row.back() < best_distance) {
+            best_distance = row.back();
+            best = k;
+        }
+    }
+    return best;
+}
+
+RunConfig load_config(const std::filesystem::path& file, const std::vector<std::string>& settings) {
+    toml::table table = read_with_base(file, 0);
+    for (const std::string& s : settings) apply(table, s);
+    return read(table, file.string());
+}
+
+RunConfig parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings) {
+    toml::table table = parse(text, name);
+    for (const std::string& s : settings) apply(table, s);
+    return read(table, name);
+}
+
+std::string to_toml(const RunConfig& config) {
+    RunConfig copy = config;
+    Writer writer;
+    visit_keys(copy, writer);
+    for (ValConfig& val : copy.val) {
+        Writer one;
+        visit_keys(val, one);
+        writer.out += "\n[[val]]\n" + one.out;
+    }
+    return writer.out;
+}
+
+std::string describe_keys() {
+    RunConfig run;
+    ValConfig val;
+    Describer keys(""), vals("  ");
+    visit_keys(run, keys);
+    visit_keys(val, vals);
+    return keys.out + "\n[[val]]  one table a verification set:\n" + vals.out;
+}
+
+}  // namespace bf::program

@@ -1,0 +1,22 @@
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bf/train/config.hpp"
+
+namespace bf::program {
+
+/// Reads a TOML file (with its `base`, if it names one) and applies `a.b=c` settings. A usage Error names file and
+/// line, the key, what was got and wanted, and the nearest known key.
+RunConfig load_config(const std::filesystem::path& file, const std::vector<std::string>& settings = {});
+/// The same from text; `name` stands for the file in errors.
+RunConfig parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
+/// The whole configuration as TOML that reads back to the same.
+std::string to_toml(const RunConfig& config);
+/// One line a key: name, default, meaning.
+std::string describe_keys();
+/// The known word nearest to `word` by edit distance; empty when none is near.
+std::string nearest(const std::string& word, const std::vector<std::string>& known);
+
+}  // namespace bf::program

@@ -1,0 +1,122 @@
+#include "datasets.hpp"
+
+#include "bf/data/file_dataset.hpp"
+#include "bf/data/pairs.hpp"
+#include "bf/data/synthetic.hpp"
+#include "bf/train/embed.hpp"
+
+namespace bf::program {
+
+std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
+    const DataConfig& d = config.data;
+    if (d.kind == "synthetic")
+        return std::make_unique<SyntheticFaces>(SyntheticFacesOptions{.identities = d.identities,
+                                                                      .images_per_identity = d.images_per_identity,
+                                                                      .size = static_cast<int>(config.image_size),
+                                                                      .seed = static_cast<std::uint64_t>(d.seed),
+                                                                      .first_identity = d.first_identity,
+                                                                      .difficulty = static_cast<float>(d.difficulty)});
+    const std::size_t cache = static_cast<std::size_t>(d.cache_mb) << 20;
+    if (d.kind == "folder") return std::make_unique<FileDataset>(list_folder(d.root, d.min_images), cache);
+    ListFilter filter{{d.only_folds.begin(), d.only_folds.end()}, {d.exclude_folds.begin(), d.exclude_folds.end()}, d.min_images};
+    return std::make_unique<FileDataset>(read_list(d.list, d.root, filter), cache);
+}
+
+ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
+    ValidationSet set;
+    set.name = val.name;
+    set.folds = static_cast<int>(val.folds);
+    bool deal = true;
+    if (val.kind == "synthetic") {
+        auto faces = std::make_unique<SyntheticFaces>(SyntheticFacesOptions{.identities = val.identities,
+                                                                           .images_per_identity = val.images_per_identity,
+                                                                           .size = static_cast<int>(image_size),
+                                                                           .first_identity = val.first_identity});
+        IndexPairs pairs = faces->verification_pairs(val.pair_count, 1);
+        set.pairs = std::move(pairs.pairs);
+        set.same = std::move(pairs.same);
+        set.images = std::move(faces);
+    } else {
+        VerificationPairs pairs = val.kind == "lfw" ? read_lfw_pairs(val.pairs, val.root, static_cast<int>(val.only_fold))
+                                                    : read_pair_list(val.pairs, val.root);
+        std::vector<FileDataset::Entry> entries;
+        for (auto& path : pairs.paths) entries.push_back({std::move(path), static_cast<std::int64_t>(entries.size())});
+        set.images = std::make_unique<FileDataset>(std::move(entries), std::size_t{512} << 20);
+        set.pairs = std::move(pairs.pairs);
+        set.same = std::move(pairs.same);
+        if (pairs.folds > 1) {
+            deal = false;
+            set.folds = pairs.folds;
+            for (const int f : pairs.fold) set.fold.push_back(f - 1);
+        }
+        if (val.kind == "list") {  // contiguous folds, as the order of a list means them
+            deal = false;
+            set.fold = contiguous_folds(set.pairs.size(), set.folds);
+        }
+    }
+    if (deal) {
+        int next[2] = {0, 0};
+        for (const char same : set.same) set.fold.push_back(next[same != 0]++ % set.folds);
+    }
+    return set;
+}
+
+Record Verification::record(std::uint64_t step) const {
+    Record r("eval");
+    r.put("step", static_cast<double>(step)).put("name", name).put("pairs", static_cast<double>(pairs)).put("accuracy", folds.mean).put("std", folds.std)
+        .put("se", folds.standard_error).put("threshold", folds.threshold).put("auc", auc).put("eer", eer).put("tar_far_1e-3", tar_at_1e3)
+        .put("tar_far_1e-2", tar_at_1e2).put("xnorm", x_norm).put("roc", roc);
+    return r;
+}
+
+std::string Verification::line() const {
+    char text[256];
+    std::snprintf(text, sizeof text, "[%s] XNorm %.3f  Accuracy-Flip %.5f+-%.5f (SE %.5f)  AUC %.5f  EER %.4f  TAR@FAR 1e-2 %.4f  1e-3 %.4f", name.c_str(),
+                  x_norm, folds.mean, folds.std, folds.standard_error, auc, eer, tar_at_1e2, tar_at_1e3);
+    return text;
+}
+
+Verification score(const ValidationSet& set, const Tensor& embeddings) {
+    Verification v;
+    v.name = set.name;
+    v.pairs = set.pairs.size();
+    const std::vector<double> distances = pair_distances(embeddings, set.pairs);
+    v.folds = verify_explicit_folds(distances, set.same, set.fold, set.folds);
+    std::vector<double> scores;
+    for (const double d : distances) scores.push_back(1 - d / 2);
+    const Roc roc(scores, set.same);
+    v.auc = roc.auc();
+    v.eer = roc.eer();
+    v.tar_at_1e2 = roc.tar_at(1e-2);
+    v.tar_at_1e3 = roc.tar_at(1e-3);
+    v.x_norm = mean_norm(embeddings);
+    v.roc = roc.thinned(48);
+    return v;
+}
+
+Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size, std::int64_t batch_size) {
+    std::vector<std::int64_t> all(static_cast<std::size_t>(set.images->size()));
+    std::iota(all.begin(), all.end(), 0);
+    return score(set, embed(net, *set.images, all, image_size, {.batch_size = batch_size}, [](std::int64_t) {}));
+}
+
+Verification verify_pixels(const ValidationSet& set) {
+    constexpr int side = 32;
+    const std::int64_t n = set.images->size();
+    const Tensor pixels = Tensor::empty({n, side * side});
+    parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            const Image image = to_square(set.images->image(i), side);
+            float *row = pixels.data<float>() + i * side * side, mean = 0;
+            for (int k = 0; k < side * side; ++k) {
+                const std::uint8_t* p = image.pixels.data() + 3 * k;
+                row[k] = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) + 0.114f * static_cast<float>(p[2]);
+                mean += row[k] / (side * side);
+            }
+            for (int k = 0; k < side * side; ++k) row[k] -= mean;
+        }
+    });
+    return score(set, pixels);
+}
+
+}  // namespace bf::program
