@@ -104,18 +104,16 @@ Verification verify_pixels(const ValidationSet& set) {
     constexpr int side = 32;
     const std::int64_t n = set.images->size();
     const Tensor pixels = Tensor::empty({n, side * side});
-    parallel_for(n, 16, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-            const Image image = to_square(set.images->image(i), side);
-            float *row = pixels.data<float>() + i * side * side, mean = 0;
-            for (int k = 0; k < side * side; ++k) {
-                const std::uint8_t* p = image.pixels.data() + 3 * k;
-                row[k] = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) + 0.114f * static_cast<float>(p[2]);
-                mean += row[k] / (side * side);
-            }
-            for (int k = 0; k < side * side; ++k) row[k] -= mean;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const Image image = to_square(set.images->image(i), side);
+        float *row = pixels.data<float>() + i * side * side, mean = 0;
+        for (int k = 0; k < side * side; ++k) {
+            const std::uint8_t* p = image.pixels.data() + 3 * k;
+            row[k] = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) + 0.114f * static_cast<float>(p[2]);
+            mean += row[k] / (side * side);
         }
-    });
+        for (int k = 0; k < side * side; ++k) row[k] -= mean;
+    }
     return score(set, pixels);
 }
 

@@ -1,0 +1,36 @@
+#pragma once
+#include <string>
+#include <vector>
+
+namespace bf::program {
+
+struct TrainArguments {
+    std::string config, resume, output, device;
+    std::vector<std::string> settings;
+    bool quiet = false, help_config = false;
+};
+struct EvalArguments {
+    std::string model, pairs, root, kind = "lfw", out;
+    int fold = 0, folds = 10;
+    bool json = false, pixels = false, synthetic = false;
+};
+struct EmbedArguments {
+    std::string model, images, list, out;
+    int batch = 64;
+    bool no_flip = false;
+};
+struct DemoArguments {
+    std::string output = "runs/demo";
+    int seeds = 3, steps = 0;
+    bool quick = false;
+};
+
+int run_train(const TrainArguments& arguments);
+int run_eval(const EvalArguments& arguments);
+int run_embed(const EmbedArguments& arguments);
+int run_demo(const DemoArguments& arguments);
+int run_info(bool json);
+/// One line of build facts for --version.
+std::string build_facts();
+
+}  // namespace bf::program

@@ -1,0 +1,53 @@
+#include <unistd.h>
+
+#include <cstdio>
+#include <numeric>
+
+#include "bf/data/file_dataset.hpp"
+#include "bf/io/npy.hpp"
+#include "bf/train/embed.hpp"
+#include "commands.hpp"
+#include "session.hpp"
+
+namespace bf::program {
+namespace {
+
+/// Every image below a folder, sorted, or the first column of a list.
+std::vector<FileDataset::Entry> find_images(const EmbedArguments& a) {
+    namespace fs = std::filesystem;
+    if (!a.list.empty()) return read_list(a.list, a.images.empty() ? fs::path(a.list).parent_path() : fs::path(a.images));
+    BF_CHECK_DATA(fs::is_directory(a.images), a.images, "is not a folder");
+    std::vector<FileDataset::Entry> entries;
+    for (const auto& entry : fs::recursive_directory_iterator(a.images))
+        if (entry.is_regular_file() && has_image_ending(entry.path())) entries.push_back({entry.path(), 0});
+    std::sort(entries.begin(), entries.end(), [](const auto& x, const auto& y) { return x.path < y.path; });
+    BF_CHECK_DATA(!entries.empty(), a.images, "holds no image (.jpg, .jpeg, .png, .pgm, .ppm)");
+    return entries;
+}
+
+}  // namespace
+
+int run_embed(const EmbedArguments& a) {
+    BF_CHECK(!a.images.empty() || !a.list.empty(), "embed", "want --images FOLDER or --list FILE");
+    const auto net = load_model(a.model);
+    const FileDataset images(find_images(a));
+    std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));
+    std::iota(all.begin(), all.end(), 0);
+    const bool terminal = isatty(STDERR_FILENO) != 0;
+    std::int64_t shown = 0;
+    const Tensor e = embed(*net, images, all, net->options().image_size, {.batch_size = a.batch, .flip = !a.no_flip}, [&](std::int64_t done) {
+        if (!terminal && done < images.size() && done - shown < 1000) return;
+        shown = done;
+        std::fprintf(stderr, "%s%lld/%lld images%s", terminal ? "\r" : "", static_cast<long long>(done), static_cast<long long>(images.size()),
+                     terminal && done < images.size() ? "" : "\n");
+    });
+    std::string names;
+    for (const std::int64_t i : all) names += images.name(i) + "\n";
+    save_npy(a.out + ".npy", e);
+    write_file(a.out + ".txt", names);
+    std::printf("%s.npy: %s, raw embeddings%s; %s.txt: the files in the same order\n", a.out.c_str(), e.shape().str().c_str(),
+                a.no_flip ? "" : " (image plus mirror image)", a.out.c_str());
+    return 0;
+}
+
+}  // namespace bf::program

@@ -1,0 +1,57 @@
+#include <Eigen/Core>
+#include <cstdio>
+#include <fstream>
+#include <string>
+#include <thread>
+
+#include "bf/base/version.hpp"
+#include "bf/core/parallel.hpp"
+#include "bf/models/iresnet.hpp"
+#include "bf/train/metrics.hpp"
+#include "commands.hpp"
+
+namespace bf::program {
+namespace {
+
+std::string processor() {
+    std::ifstream in("/proc/cpuinfo");
+    for (std::string line; std::getline(in, line);)
+        if (line.rfind("model name", 0) == 0) return line.substr(line.find(':') + 2);
+    return "unknown processor";
+}
+double memory_gib() {
+    std::ifstream in("/proc/meminfo");
+    std::string word;
+    double kib = 0;
+    in >> word >> kib;
+    return kib / (1 << 20);
+}
+
+}  // namespace
+
+std::string build_facts() {
+    return concat("bf ", version, ", ", Eigen::SimdInstructionSetsInUse(), ", Eigen ", EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION,
+                  ", compiler ", __VERSION__, ", devices: cpu; on ", processor(), ", ", std::thread::hardware_concurrency(), " threads");
+}
+
+int run_info(bool json) {
+    if (json) {
+        Record r("info");
+        r.put("version", version).put("simd", Eigen::SimdInstructionSetsInUse()).put("compiler", __VERSION__).put("processor", processor())
+            .put("threads", static_cast<double>(cpu_pool().threads())).put("memory_gib", memory_gib());
+        std::fputs(r.line().c_str(), stdout);
+        return 0;
+    }
+    std::printf("%s\n%.1f GiB memory, %d compute threads (BF_THREADS or threads = N changes that)\nCUDA backend: not part of this build\n\nnetworks (112 x 112, 512-d):\n",
+                build_facts().c_str(), memory_gib(), cpu_pool().threads());
+    for (const char* name : {"iresnet_small", "r18", "r34", "r50", "r100", "r200"}) {
+        const IResNetOptions options = iresnet_options(name);
+        std::printf("  %-14s %8.3f GMAC\n", name, 1e-9 * static_cast<double>(multiply_accumulates(options)));
+    }
+    std::printf("margin heads: arcface, cosface, combined, sphereface, softmax; exact or straight-through gradients\n"
+                "images: JPEG, PNG, PGM, PPM; data: synthetic faces, folders, lists, LFW pairs, pair lists\n"
+                "files: safetensors (weights, checkpoints), npy (embeddings), metrics.jsonl, report.html\n");
+    return 0;
+}
+
+}  // namespace bf::program

@@ -1,0 +1,221 @@
+#include "report.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "bf/base/version.hpp"
+#include "bf/train/metrics.hpp"
+#include "commands.hpp"
+
+namespace bf::program {
+namespace {
+
+std::string escape(const std::string& text) {
+    std::string out;
+    for (const char c : text) out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+    return out;
+}
+std::string format(double v, int digits) {
+    char text[48];
+    std::snprintf(text, sizeof text, "%.*f", digits, v);
+    return text;
+}
+/// A tick's label: as few digits as tell the ticks apart.
+std::string tick_text(double v) {
+    char text[48];
+    std::snprintf(text, sizeof text, std::abs(v) >= 1e5 || (v != 0 && std::abs(v) < 1e-3) ? "%.0e" : "%.5g", v);
+    return text;
+}
+/// Round tick values over [low, high].
+std::vector<double> ticks(double low, double high) {
+    const double raw = (high - low) / 5, power = std::pow(10, std::floor(std::log10(raw)));
+    double step = power;
+    for (const double m : {2.0, 5.0, 10.0})
+        if (raw > step * 1.001) step = m * power;
+    std::vector<double> all;
+    for (double v = std::ceil(low / step) * step; v <= high + 1e-9 * step; v += step) all.push_back(std::abs(v) < 1e-12 * step ? 0 : v);
+    return all;
+}
+
+std::vector<std::pair<double, double>> smooth(const std::vector<std::pair<double, double>>& points) {
+    std::vector<std::pair<double, double>> out;
+    const double keep = points.size() > 20 ? 0.85 : 0.0;
+    double mean = 0, weight = 0;
+    for (const auto& [x, y] : points) {
+        mean = keep * mean + (1 - keep) * y;
+        weight = keep * weight + (1 - keep);
+        out.emplace_back(x, mean / weight);
+    }
+    return out;
+}
+
+struct Loaded {
+    ReportRun run;
+    std::vector<Json> records;
+    int colour;
+};
+
+std::vector<std::pair<double, double>> collect(const Loaded& l, const std::string& kind, const std::string& key, const std::string& set = "") {
+    std::vector<std::pair<double, double>> points;
+    for (const Json& r : l.records) {
+        const Json* v = r.find(key);
+        if (r.string_or("kind", "") != kind || !v || !v->is(Json::Kind::number) || (!set.empty() && r.string_or("name", "") != set)) continue;
+        points.emplace_back(r.number_or("step", 0), v->number);
+    }
+    return points;
+}
+
+constexpr const char* style = R"(
+:root{color-scheme:light dark;--bg:#fbfbf9;--fg:#1d1f23;--soft:#6a6f78;--line:#d9dade;--card:#fff;--c0:#0b6bb5;--c1:#d9541e;--c2:#1c8a5f;--c3:#a23b8f;--c4:#b58900;--c5:#4a5568}
+@media(prefers-color-scheme:dark){:root{--bg:#15171b;--fg:#e7e8ea;--soft:#9aa0aa;--line:#343842;--card:#1c1f25;--c0:#58a8e8;--c1:#ff8a5c;--c2:#4fc796;--c3:#dc86cc;--c4:#e0b93f;--c5:#9fb0c6}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+main{max-width:1120px;margin:0 auto;padding:28px 18px 60px}h1{font-size:1.7rem;margin:0 0 4px}h2{font-size:1.15rem;margin:34px 0 10px}p{max-width:46em}
+.soft{color:var(--soft)}.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:16px}
+.card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px;min-width:0}
+.scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}th,td{padding:6px 12px 6px 0;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
+th{font-weight:600;color:var(--soft);font-size:.86rem}pre{overflow-x:auto;font-size:.84rem;line-height:1.45}svg{display:block;width:100%;height:auto}
+svg text{font:12px system-ui,sans-serif;fill:var(--soft)}svg .title{font-size:14px;font-weight:600;fill:var(--fg)}svg .grid-line{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft)}
+summary{cursor:pointer;font-weight:600}.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.4em}
+)";
+
+}  // namespace
+
+std::string draw(const Chart& chart) {
+    constexpr double width = 520, height = 320, left = 62, right = 14, top = 34, bottom = 46;
+    double x0 = HUGE_VAL, x1 = -HUGE_VAL, y0 = HUGE_VAL, y1 = -HUGE_VAL;
+    for (const Series& s : chart.series)
+        for (auto [x, y] : s.points) {
+            if (chart.log_x && x <= 0) continue;
+            x = chart.log_x ? std::log10(x) : x;
+            x0 = std::min(x0, x), x1 = std::max(x1, x), y0 = std::min(y0, y), y1 = std::max(y1, y);
+        }
+    if (!(x0 <= x1)) return "";
+    if (x0 == x1) x1 = x0 + 1;
+    if (y0 == y1) y0 -= 0.5 * std::max(1e-6, std::abs(y0)), y1 += 0.5 * std::max(1e-6, std::abs(y1));
+    const double pad = 0.05 * (y1 - y0);
+    y0 = y0 >= 0 && y0 - pad < 0 ? 0 : y0 - pad;
+    y1 += pad;
+    const auto px = [&](double x) { return left + (x - x0) / (x1 - x0) * (width - left - right); };
+    const auto py = [&](double y) { return height - bottom - (y - y0) / (y1 - y0) * (height - top - bottom); };
+    std::ostringstream svg;
+    svg << "<svg viewBox=\"0 0 " << width << ' ' << height << "\" role=\"img\" aria-label=\"" << escape(chart.title) << "\">"
+        << "<text class=\"title\" x=\"8\" y=\"18\">" << escape(chart.title) << "</text>";
+    for (const double t : ticks(y0, y1))
+        svg << "<line class=\"grid-line\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << format(py(t), 1) << "\" y2=\"" << format(py(t), 1)
+            << "\"/><text x=\"" << left - 6 << "\" y=\"" << format(py(t) + 4, 1) << "\" text-anchor=\"end\">" << tick_text(t) << "</text>";
+    std::vector<double> across = ticks(x0, x1);
+    if (chart.log_x) {
+        across.clear();
+        for (double e = std::ceil(x0); e <= x1 + 1e-9; ++e) across.push_back(e);
+    }
+    for (const double t : across)
+        svg << "<line class=\"grid-line\" y1=\"" << top << "\" y2=\"" << height - bottom << "\" x1=\"" << format(px(t), 1) << "\" x2=\"" << format(px(t), 1)
+            << "\"/><text x=\"" << format(px(t), 1) << "\" y=\"" << height - bottom + 16 << "\" text-anchor=\"middle\">" << tick_text(chart.log_x ? std::pow(10, t) : t) << "</text>";
+    svg << "<line class=\"axis\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << height - bottom << "\" y2=\"" << height - bottom << "\"/>"
+        << "<text x=\"" << (left + width - right) / 2 << "\" y=\"" << height - 8 << "\" text-anchor=\"middle\">" << escape(chart.x_label) << "</text>"
+        << "<text transform=\"translate(13 " << (top + height - bottom) / 2 << ") rotate(-90)\" text-anchor=\"middle\">" << escape(chart.y_label) << "</text>";
+    for (const Series& s : chart.series) {
+        svg << "<polyline fill=\"none\" stroke=\"var(--c" << s.colour % 6 << ")\" stroke-width=\"" << (s.faint ? 1 : 2) << "\" stroke-linejoin=\"round\" opacity=\"" << (s.faint ? 0.25 : 0.95)
+            << "\" points=\"";
+        for (const auto& [x, y] : s.points)
+            if (!chart.log_x || x > 0) svg << format(px(chart.log_x ? std::log10(x) : x), 1) << ',' << format(py(y), 1) << ' ';
+        svg << "\"/>";
+    }
+    std::set<std::string> named;
+    for (const Series& s : chart.series) {
+        if (s.faint || s.name.empty() || !named.insert(s.name).second) continue;
+        const double y = top + 4 + 16 * static_cast<double>(named.size() - 1);
+        svg << "<rect x=\"" << width - right - 150 << "\" y=\"" << y << "\" width=\"12\" height=\"4\" fill=\"var(--c" << s.colour % 6 << ")\"/><text x=\"" << width - right - 132 << "\" y=\"" << y + 6
+            << "\">" << escape(s.name) << "</text>";
+    }
+    svg << "</svg>";
+    return svg.str();
+}
+
+void write_report(const std::filesystem::path& path, const std::string& title, const std::vector<ReportRun>& runs, const std::string& summary) {
+    std::vector<Loaded> loaded;
+    std::map<std::string, int> colours;
+    for (const ReportRun& run : runs) {
+        const std::string group = run.group.empty() ? run.name : run.group;
+        const int colour = colours.try_emplace(group, static_cast<int>(colours.size())).first->second;
+        loaded.push_back({{run.name, group, run.folder}, read_metrics(run.folder / "metrics.jsonl"), colour});
+    }
+    std::string charts;
+    const auto chart = [&](const std::string& name, const std::string& y, const std::function<void(const Loaded&, Chart&)>& add, const std::string& x = "step", bool log_x = false) {
+        Chart c{name, x, y, log_x, {}};
+        for (const Loaded& l : loaded) add(l, c);
+        const std::string svg = draw(c);
+        if (!svg.empty()) charts += "<div class=\"card\">" + svg + "</div>";
+    };
+    const auto plain = [](const std::string& kind, const std::string& key, const std::string& set = "") {
+        return [=](const Loaded& l, Chart& c) {
+            if (auto points = collect(l, kind, key, set); !points.empty()) c.series.push_back({l.run.group, l.colour, std::move(points)});
+        };
+    };
+    std::set<std::string> sets;
+    for (const Loaded& l : loaded)
+        for (const Json& r : l.records)
+            if (r.string_or("kind", "") == "eval") sets.insert(r.string_or("name", ""));
+    for (const std::string& set : sets) chart("Verification accuracy: " + set, "accuracy", plain("eval", "accuracy", set));
+    for (const std::string& set : sets)
+        chart("ROC at the end: " + set, "TAR", [&](const Loaded& l, Chart& c) {
+            for (auto r = l.records.rbegin(); r != l.records.rend(); ++r) {
+                const Json* roc = r->find("roc");
+                if (!roc || r->string_or("name", "") != set) continue;
+                Series s{l.run.group, l.colour, {}};
+                for (const Json& p : roc->array)
+                    if (p.array.size() == 2) s.points.emplace_back(p.array[0].number, p.array[1].number);
+                c.series.push_back(s);
+                return;
+            }
+        }, "FAR", true);
+    for (const auto& [key, name] : {std::pair{"loss", "Loss of the encoder (batch)"}, std::pair{"loss_cls", "Loss of the classifier (batch and queue)"}})
+        chart(name, "loss", [key = key](const Loaded& l, Chart& c) {
+            const auto points = collect(l, "step", key);
+            if (points.empty()) return;
+            c.series.push_back({"", l.colour, points, true});
+            c.series.push_back({l.run.group, l.colour, smooth(points)});
+        });
+    chart("Learning rate", "lr", plain("step", "lr"));
+    chart("Speed", "images/s", plain("step", "images_per_s"));
+    chart("Share of time waiting for data", "share", plain("step", "data_wait"));
+    chart("Queue: identities seen at once", "identities", plain("queue", "distinct"));
+    chart("Queue: mean age of a row", "steps", plain("queue", "mean_age"));
+    chart("Queue rows against the same images encoded now", "mean cosine", [](const Loaded& l, Chart& c) {
+        if (auto p = collect(l, "queue", "cos_compensated"); !p.empty()) c.series.push_back({"compensated", 0, std::move(p)});
+        if (auto p = collect(l, "queue", "cos_plain"); !p.empty()) c.series.push_back({"as stored", 1, std::move(p)});
+    });
+
+    std::string table;
+    for (const Loaded& l : loaded)
+        for (const std::string& set : sets)
+            for (auto r = l.records.rbegin(); r != l.records.rend(); ++r) {
+                if (r->string_or("kind", "") != "eval" || r->string_or("name", "") != set) continue;
+                const auto cell = [&](const char* key, double factor, int digits) { return "<td>" + format(factor * r->number_or(key, 0), digits) + "</td>"; };
+                table += "<tr><td><span class=\"key\" style=\"background:var(--c" + std::to_string(l.colour % 6) + ")\"></span>" + escape(l.run.name) + "</td><td>" + escape(set) + "</td>" + cell("step", 1, 0) +
+                         cell("accuracy", 100, 2) + cell("se", 100, 2) + cell("auc", 1, 4) + cell("eer", 100, 2) + cell("tar_far_1e-2", 100, 2) + cell("tar_far_1e-3", 100, 2) + "</tr>";
+                break;
+            }
+    std::ostringstream html;
+    html << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" << escape(title) << "</title><style>" << style
+         << "</style></head><body><main><h1>" << escape(title) << "</h1><p class=\"soft\">" << escape(build_facts()) << "</p>" << summary;
+    if (!table.empty())
+        html << "<h2>Verification at the last evaluation</h2><div class=\"scroll\"><table><thead><tr><th>run</th><th>set</th><th>step</th><th>accuracy %</th><th>SE</th><th>AUC</th><th>EER %</th>"
+             << "<th>TAR % @ FAR 1e-2</th><th>TAR % @ FAR 1e-3</th></tr></thead><tbody>" << table << "</tbody></table></div>";
+    html << "<h2>Curves</h2><div class=\"grid\">" << charts << "</div><h2>Configuration</h2>";
+    for (const Loaded& l : loaded) {
+        std::ifstream in(l.run.folder / "config.toml");
+        std::stringstream text;
+        text << in.rdbuf();
+        html << "<details" << (loaded.size() == 1 ? " open" : "") << "><summary>" << escape(l.run.name) << "</summary><pre>" << escape(text.str()) << "</pre></details>";
+    }
+    html << "</main></body></html>\n";
+    write_file(path, html.str());
+}
+
+}  // namespace bf::program

@@ -1,0 +1,258 @@
+#include "session.hpp"
+
+#include <unistd.h>
+
+#include <chrono>
+
+#include "bf/base/version.hpp"
+#include "bf/data/loader.hpp"
+#include "bf/io/checkpoint.hpp"
+#include "bf/optim/broadface.hpp"
+#include "bf/train/progress.hpp"
+#include "bf/train/trainer.hpp"
+#include "config_toml.hpp"
+#include "report.hpp"
+
+namespace bf::program {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::unique_ptr<Optimizer> optimizer_of(const RunConfig& c, const IResNet& net, const Var& w) {
+    const bool all = c.clip_scope == "all";
+    std::vector<ParameterGroup> groups(2);
+    groups[0] = {.parameters = net.parameters(), .weight_decay = c.weight_decay, .decay_norm_and_bias = c.decay_norm_and_bias,
+                 .clip_norm = all ? 0 : c.clip_norm};
+    groups[1] = {.parameters = {Parameter{"classifier.weight", w}}, .weight_decay = c.weight_decay};
+    const double clip = all ? c.clip_norm : 0;
+    if (c.optimizer == "adamw") return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.clip_norm = clip});
+    return std::make_unique<Sgd>(std::move(groups), SgdOptions{.momentum = c.momentum, .nesterov = c.nesterov, .clip_norm = clip});
+}
+
+Schedule schedule_of(const RunConfig& c, std::uint64_t steps_per_epoch, std::uint64_t total) {
+    Schedule s{.lr = c.lr, .warmup_steps = static_cast<std::uint64_t>(c.warmup_epoch) * steps_per_epoch + static_cast<std::uint64_t>(c.warmup_step),
+               .total_steps = total, .gamma = c.lr_gamma};
+    s.kind = c.scheduler == "poly"     ? ScheduleKind::poly
+             : c.scheduler == "step"   ? ScheduleKind::step
+             : c.scheduler == "cosine" ? ScheduleKind::cosine
+                                       : ScheduleKind::constant;
+    for (const std::int64_t epoch : c.lr_steps) s.milestones.push_back(static_cast<std::uint64_t>(epoch) * steps_per_epoch);
+    BF_CHECK(s.warmup_steps < total, "warmup", "got ", s.warmup_steps, " steps of ", total, " in all");
+    return s;
+}
+
+std::map<std::string, std::string> model_metadata(const RunConfig& c) {
+    return {{"bf.version", version}, {"bf.network", c.network}, {"bf.embedding_size", std::to_string(c.embedding_size)},
+            {"bf.image_size", std::to_string(c.image_size)}, {"bf.input", "RGB, (x / 255 - 0.5) / 0.5"}};
+}
+
+/// Encodes images as training does (batch statistics) and leaves the running statistics as they were.
+Tensor encode_as_training(IResNet& net, const Tensor& images) {
+    std::vector<Tensor> before;
+    for (const auto& [name, buffer] : net.buffers()) before.push_back(buffer.clone());
+    const NoGrad no_grad;
+    net.train();
+    const Tensor e = net(Var(images)).value();
+    const auto buffers = net.buffers();
+    for (std::size_t i = 0; i < before.size(); ++i) buffers[i].second.copy_from(before[i]);
+    return e;
+}
+
+Record queue_record(BroadFace& broad, IResNet& net, const Var& w, const Dataset& data, const RunConfig& c, std::uint64_t step) {
+    const QueueTelemetry t = broad.telemetry(w.value(), step);
+    Record r("queue");
+    r.put("step", static_cast<double>(step)).put("rows", static_cast<double>(t.rows)).put("distinct", static_cast<double>(t.distinct))
+        .put("mean_age", t.mean_age).put("norm_ratio", t.norm_ratio);
+    std::vector<std::int64_t> slots;
+    const std::vector<std::int64_t> images = broad.sample_indices(128, slots);
+    if (images.size() > 1) {
+        const Tensor now = encode_as_training(net, load_images(data, images, static_cast<int>(c.image_size)));
+        const QueueDrift drift = broad.drift(w.value(), now, slots);
+        r.put("cos_compensated", drift.compensated).put("cos_plain", drift.plain);
+    }
+    return r;
+}
+
+}  // namespace
+
+Margin margin_of(const RunConfig& c) {
+    const double m1 = c.margin_list[0], m2 = c.margin_list[1], m3 = c.margin_list[2];
+    Margin m = c.loss == "arcface"      ? arcface(c.scale, m2)
+               : c.loss == "cosface"    ? cosface(c.scale, m3)
+               : c.loss == "combined"   ? combined_margin(c.scale, m1, m2, m3)
+               : c.loss == "sphereface" ? sphereface(c.scale, static_cast<int>(m1))
+                                        : normalized_softmax(c.scale);
+    m.gradient = c.margin_gradient == "exact" ? MarginGradient::exact : MarginGradient::straight_through;
+    return m;
+}
+
+std::shared_ptr<IResNet> network_of(const RunConfig& c) {
+    return iresnet(c.network, {.embedding_size = c.embedding_size, .image_size = c.image_size, .dropout = c.dropout, .seed = static_cast<std::uint64_t>(c.seed)});
+}
+
+SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
+    if (c.device == "cuda") kernels({DeviceType::cuda, 0});  // says that this build has none
+    if (c.threads > 0) cpu_pool().resize(static_cast<int>(c.threads));
+    namespace fs = std::filesystem;
+    const fs::path folder = c.output;
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) fail(ErrorCode::runtime, folder.string(), "cannot be made: ", error.message());
+    BF_CHECK(options.resume || !fs::exists(folder / "metrics.jsonl"), folder.string(),
+             "holds a run already; hint: --resume ", folder.string(), " continues it, --output names another folder");
+
+    const std::unique_ptr<Dataset> data = open_training_data(c);
+    const Augment augment{c.augment.flip, static_cast<int>(c.augment.crop_pad), static_cast<float>(c.augment.brightness), static_cast<float>(c.augment.contrast),
+                          static_cast<float>(c.augment.saturation), static_cast<float>(c.augment.erase), static_cast<float>(c.augment.low_resolution)};
+    Loader loader(*data, {.batch_size = c.batch_size, .image_size = static_cast<int>(c.image_size), .seed = static_cast<std::uint64_t>(c.seed),
+                          .workers = static_cast<int>(c.num_workers), .augment = augment, .max_bad_share = c.data.max_bad_share});
+    std::vector<ValidationSet> sets;
+    for (const ValConfig& v : c.val) sets.push_back(open_validation(v, c.image_size));
+
+    const auto net = network_of(c);
+    const Var w = Var::leaf(Init(static_cast<std::uint64_t>(c.seed) + 1).normal({data->identities(), c.embedding_size}, 0.01));
+    const std::unique_ptr<Optimizer> optimizer = optimizer_of(c, *net, w);
+    const auto micro = static_cast<std::uint64_t>(c.gradient_acc);
+    const std::uint64_t per_epoch = std::max<std::uint64_t>(1, loader.batches_per_epoch() / micro);
+    const std::uint64_t total = c.num_step ? static_cast<std::uint64_t>(c.num_step) : per_epoch * static_cast<std::uint64_t>(c.num_epoch);
+    const BroadFaceConfig& b = c.broadface;
+    BroadFace broad({.queue = b.queue, .compensate = b.compensate, .start_step = static_cast<std::uint64_t>(b.start_step),
+                     .ramp_steps = static_cast<std::uint64_t>(b.ramp_steps), .age_limit = static_cast<std::uint64_t>(b.age_limit),
+                     .direction_only = b.direction_only, .overwrite = b.overwrite}, c.embedding_size);
+    Trainer<BroadFace> trainer(*net, w, *optimizer, {.margin = margin_of(c), .schedule = schedule_of(c, per_epoch, total), .want_gradient_norm = true}, broad);
+
+    std::ostream silent(nullptr);
+    Progress progress(options.progress ? *options.progress : silent, options.terminal);
+    CheckpointFolder checkpoints(folder / "checkpoints", static_cast<int>(c.keep_checkpoints));
+    double trained = 0;
+    if (options.resume) {
+        std::vector<std::string> warnings;
+        const auto found = checkpoints.load_latest(&warnings);
+        for (const std::string& line : warnings) progress.line("warning: skipped " + line);
+        if (found) {
+            trainer.load_state(found->content.tensors);
+            const Tensor at = found->content.tensors.at("loader.position");
+            loader.seek({static_cast<std::uint64_t>(at.data<std::int64_t>()[0]), static_cast<std::uint64_t>(at.data<std::int64_t>()[1])});
+            trained = found->content.tensors.at("session.seconds").item();
+            progress.line("resumed from " + found->path.string());
+        } else {
+            progress.line("no checkpoint yet in " + folder.string() + ": starting from the beginning");
+        }
+    }
+    write_file(folder / "config.toml", to_toml(c));
+    Metrics metrics(folder / "metrics.jsonl", trainer.steps());
+    char facts[256];
+    std::snprintf(facts, sizeof facts, "%s (%.1f M parameters), %lld identities, %lld images, queue %lld, %llu steps", c.network.c_str(),
+                  1e-6 * static_cast<double>(net->parameter_count()), static_cast<long long>(data->identities()), static_cast<long long>(data->size()),
+                  static_cast<long long>(b.queue), static_cast<unsigned long long>(total));
+    progress.line(facts);
+
+    const auto save = [&] {
+        StateDict state = trainer.state();
+        const LoaderPosition at = loader.position();
+        state["loader.position"] = Tensor::from<std::int64_t>({static_cast<std::int64_t>(at.epoch), static_cast<std::int64_t>(at.batch)}, {2});
+        state["session.seconds"] = full({1}, trained, DType::f64);
+        auto metadata = model_metadata(c);
+        metadata["bf.config"] = to_toml(c);
+        checkpoints.save(trainer.steps(), state, metadata);
+    };
+    SessionResult result{.last = {}, .folder = folder};
+    const auto evaluate = [&] {
+        result.last.clear();
+        for (const ValidationSet& set : sets) {
+            result.last.push_back(verify(*net, set, c.image_size));
+            metrics.add(result.last.back().record(trainer.steps()));
+            progress.line("step " + std::to_string(trainer.steps()) + "  " + result.last.back().line());
+        }
+        if (b.queue > 0) metrics.add(queue_record(broad, *net, w, *data, c, trainer.steps()));
+    };
+
+    // means since the last record
+    double loss = 0, loss_cls = 0, accuracy = 0, wait = 0;
+    std::uint64_t counted = 0;
+    auto mark = Clock::now();
+    bool evaluated = false;
+    while (trainer.steps() < total) {
+        const auto began = Clock::now();
+        std::vector<TrainBatch> batches;
+        std::uint64_t epoch = 0;
+        for (std::uint64_t m = 0; m < micro; ++m) {
+            const Batch batch = loader.next();
+            wait += batch.wait_seconds;
+            epoch = batch.epoch;
+            batches.push_back({batch.images, batch.labels, batch.indices});
+        }
+        const StepReport report = trainer.step(batches);
+        trained += since(began);
+        loss += report.loss;
+        loss_cls += report.classifier_loss;
+        accuracy += report.accuracy;
+        ++counted;
+        evaluated = false;
+        const std::uint64_t step = trainer.steps();
+        const bool stop = options.stop && *options.stop;
+        if (step % static_cast<std::uint64_t>(c.frequent) == 0 || step == total) {
+            const double span = since(mark), n = static_cast<double>(counted);
+            const double speed = n * static_cast<double>(c.batch_size * c.gradient_acc) / span;
+            metrics.add(Record("step").put("step", static_cast<double>(step)).put("epoch", static_cast<double>(epoch)).put("loss", loss / n)
+                            .put("loss_cls", loss_cls / n).put("accuracy", accuracy / n).put("lr", report.lr).put("grad_norm", report.gradient_norm)
+                            .put("images_per_s", speed).put("data_wait", wait / span).put("queue", static_cast<double>(broad.size())));
+            progress.show({step, total, epoch, loss / n, report.lr, speed, wait / span, broad.size(), b.queue});
+            loss = loss_cls = accuracy = wait = 0;
+            counted = 0;
+            mark = Clock::now();
+        }
+        const std::uint64_t every = c.verbose ? static_cast<std::uint64_t>(c.verbose) : per_epoch;
+        if (!stop && step % every == 0 && step != total) {
+            evaluate();
+            evaluated = true;
+            mark = Clock::now();
+        }
+        if (stop || step % static_cast<std::uint64_t>(c.checkpoint_every) == 0 || step == total) save();
+        if (stop && step < total) {
+            progress.finish();
+            fail(ErrorCode::stopped, folder.string(), "stopped by a signal at step ", step, " with a checkpoint written; hint: bf train --resume ", folder.string());
+        }
+    }
+    if (!evaluated) evaluate();
+    metrics.add(Record("end").put("step", static_cast<double>(trainer.steps())).put("seconds", trained).put("peak_bytes", static_cast<double>(cpu_allocator().stats().peak)));
+    progress.finish();
+    save_safetensors(folder / "model.safetensors", net->state(), model_metadata(c));
+    write_report(folder / "report.html", folder.filename().string(), {{folder.filename().string(), "", folder}});
+    result.seconds = trained;
+    result.steps = trainer.steps();
+    return result;
+}
+
+std::shared_ptr<IResNet> load_model(const std::filesystem::path& path) {
+    namespace fs = std::filesystem;
+    fs::path file = path;
+    std::string prefix;
+    if (fs::is_directory(path)) {
+        file = path / "model.safetensors";
+        if (!fs::exists(file)) {
+            BF_CHECK_DATA(fs::is_directory(path / "checkpoints"), path.string(), "is not a run: neither model.safetensors nor checkpoints/");
+            const auto found = CheckpointFolder(path / "checkpoints", 1000).load_latest();
+            BF_CHECK_DATA(found, path.string(), "has no intact checkpoint");
+            file = found->path;
+        }
+    }
+    SafeTensors content = load_safetensors(file);
+    auto& metadata = content.metadata;
+    BF_CHECK_DATA(metadata.count("bf.network"), file.string(), "names no network in its metadata; hint: want a model.safetensors of a bf run");
+    const auto number = [&](const char* key) { return static_cast<std::int64_t>(std::strtoll(metadata[key].c_str(), nullptr, 10)); };
+    auto net = iresnet(metadata["bf.network"], {.embedding_size = number("bf.embedding_size"), .image_size = number("bf.image_size")});
+    StateDict state = content.tensors;
+    if (content.tensors.count("trainer.steps")) {
+        state.clear();
+        for (const auto& [name, tensor] : content.tensors)
+            if (name.rfind("net.", 0) == 0) state[name.substr(4)] = tensor;
+    }
+    net->load_state(state);
+    net->eval();
+    return net;
+}
+
+}  // namespace bf::program

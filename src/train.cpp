@@ -1,0 +1,45 @@
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+
+#include "bf/base/error.hpp"
+#include "commands.hpp"
+#include "config_toml.hpp"
+#include "session.hpp"
+
+namespace bf::program {
+namespace {
+
+volatile std::sig_atomic_t stop_asked = 0;
+
+// The first signal asks for a stop at the end of the step; the second one ends the program at once.
+void on_signal(int number) {
+    stop_asked = 1;
+    std::signal(number, SIG_DFL);
+}
+
+}  // namespace
+
+int run_train(const TrainArguments& a) {
+    if (a.help_config) {
+        std::fputs(describe_keys().c_str(), stdout);
+        return 0;
+    }
+    BF_CHECK(!a.config.empty() || !a.resume.empty(), "train", "want a configuration or --resume RUN; hint: bf train configs/synthetic_small.toml");
+    BF_CHECK(a.config.empty() || a.resume.empty(), "train", "got both a configuration and --resume; a run is resumed with its own config.toml (and --set)");
+    RunConfig config = load_config(a.resume.empty() ? a.config : a.resume + "/config.toml", a.settings);
+    if (!a.resume.empty()) config.output = a.resume;
+    if (!a.output.empty()) config.output = a.output;
+    if (!a.device.empty()) config.device = a.device;
+    std::signal(SIGINT, on_signal);
+    std::signal(SIGTERM, on_signal);
+    const SessionResult r = run_session(config, {.resume = !a.resume.empty(), .progress = a.quiet ? nullptr : &std::cerr,
+                                                 .terminal = isatty(STDERR_FILENO) != 0, .stop = &stop_asked});
+    for (const Verification& v : r.last) std::printf("%s\n", v.line().c_str());
+    std::printf("%llu steps in %.1f s; report %s\n", static_cast<unsigned long long>(r.steps), r.seconds, (r.folder / "report.html").c_str());
+    return 0;
+}
+
+}  // namespace bf::program
