@@ -55,7 +55,6 @@ struct Sum {
 
 int run_demo(const DemoArguments& a) {
     BF_CHECK(a.seeds >= 1 && a.steps >= 0, "demo", "got --seeds ", a.seeds, ", --steps ", a.steps);
-    std::filesystem::remove_all(a.output);
     const bool terminal = isatty(STDERR_FILENO) != 0;
     constexpr std::int64_t queue = 1024;
     std::vector<ReportRun> runs;
@@ -65,6 +64,7 @@ int run_demo(const DemoArguments& a) {
     for (int seed = 1; seed <= a.seeds; ++seed)
         for (const int broad : {0, 1}) {
             const RunConfig c = demo_config(a, seed, broad ? queue : 0);
+            std::filesystem::remove_all(c.output);  // an earlier demo's run of the same name
             if (runs.empty()) pixels = verify_pixels(open_validation(c.val[0], c.image_size));
             std::cerr << "\n== " << (broad ? "BroadFace, queue " + std::to_string(queue) : "ArcFace") << ", seed " << seed << " (" << runs.size() + 1 << " of " << 2 * a.seeds << ")\n";
             const SessionResult r = run_session(c, {.progress = &std::cerr, .terminal = terminal});

@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
 
     DemoArguments demo;
     CLI::App* d = app.add_subcommand("demo", "Train ArcFace and BroadFace on drawn faces and compare them");
-    d->add_option("--output", demo.output, "Folder (emptied first)");
+    d->add_option("--output", demo.output, "Folder; runs of an earlier demo in it are replaced");
     d->add_option("--seeds", demo.seeds, "Seeds of each method");
     d->add_option("--steps", demo.steps, "Steps of a run (0: the default)");
     d->add_flag("--quick", demo.quick, "A toy size, to see that it runs");

@@ -1,7 +1,9 @@
 #!/bin/sh
 # The engine is complete with one compiler line: a trainer builds from the headers and Eigen alone, and runs.
+# Usage: plain_line.sh REPOSITORY COMPILER
 set -e
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-"$2" -std=c++20 -O3 -march=native -I "$1/include" -I /usr/include/eigen3 "$1/samples/train_broadface.cpp" -o "$out/train" -pthread
-"$out/train" 20
+cd "$1"
+"$2" -std=c++20 -O3 -march=native -I include -I /usr/include/eigen3 samples/train_broadface.cpp -o "$out/train" -pthread
+"$out/train"
