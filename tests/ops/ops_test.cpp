@@ -6,6 +6,7 @@
 #include <set>
 
 #include "bf/autograd/gradcheck.hpp"
+#include "bf/core/parallel.hpp"
 #include "bf/ops/shape.hpp"
 #include "cases.hpp"
 

@@ -1,0 +1,334 @@
+#include "bf/optim/broadface.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "bf/autograd/gradcheck.hpp"
+#include "bf/core/parallel.hpp"
+#include "bf/nn/init.hpp"
+#include "bf/ops/linalg.hpp"
+#include "bf/ops/pointwise.hpp"
+#include "bf/ops/reduce.hpp"
+#include "golden.hpp"
+
+namespace {
+
+using bf::BroadFace;
+using bf::ClassifierMemory;
+using bf::DType;
+using bf::Margin;
+using bf::MarginGradient;
+using bf::Tensor;
+using bf::Var;
+
+const Golden& golden() {
+    static const Golden g(std::string(BF_TEST_DIR) + "/optim/broadface_golden.txt");
+    return g;
+}
+double at(const Tensor& t, std::int64_t i) { return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]); }
+void expect_near(const Tensor& got, const std::vector<double>& want, double tolerance, const std::string& what) {
+    ASSERT_EQ(static_cast<std::size_t>(got.numel()), want.size()) << what;
+    for (std::int64_t i = 0; i < got.numel(); ++i) {
+        const double w = want[static_cast<std::size_t>(i)];
+        ASSERT_NEAR(at(got, i), w, tolerance * std::max(1.0, std::abs(w))) << what << " element " << i;
+    }
+}
+void expect_same_bits(const Tensor& a, const Tensor& b) {
+    ASSERT_EQ(a.shape(), b.shape());
+    EXPECT_EQ(std::memcmp(a.raw(), b.raw(), a.bytes()), 0);
+}
+Tensor labels(std::vector<std::int64_t> v) { return Tensor::from<std::int64_t>(v, {static_cast<std::int64_t>(v.size())}); }
+
+Margin head(const std::string& name, bool exact = true) {
+    Margin m = name == "softmax"   ? bf::normalized_softmax(16)
+               : name == "arcface" ? bf::arcface(16, 0.5)
+               : name == "cosface" ? bf::cosface(16, 0.4)
+               : name == "combined" ? bf::combined_margin(16, 0.9, 0.4, 0.15)
+                                    : bf::sphereface(16, 3);
+    m.gradient = exact ? MarginGradient::exact : MarginGradient::straight_through;
+    return m;
+}
+
+TEST(Margins, GoldenLossAndGradients) {
+    for (const char* name : {"softmax", "arcface", "cosface", "combined", "sphereface"})
+        for (const bool exact : {true, false})
+            for (const DType dtype : {DType::f64, DType::f32}) {
+                const std::string tag = std::string(name) + (exact ? ".exact" : ".straight");
+                const auto n = static_cast<std::int64_t>(golden()[tag + ".rows"][0]);
+                const Var e = Var::leaf(golden().tensor("margin.x", {6, 5}, dtype).rows(0, n).clone()), w = Var::leaf(golden().tensor("margin.w", {7, 5}, dtype));
+                const auto loss = bf::margin_softmax(e, w, golden().labels("margin.y").rows(0, n), {.margin = head(name, exact)});
+                bf::backward(loss.loss);
+                // f64: the slopes of the golden file are numerical derivatives, good to about 1e-9
+                const double tolerance = dtype == DType::f64 ? 2e-8 : 2e-5;
+                EXPECT_NEAR(loss.loss.value().item(), golden()[tag + ".loss"][0], dtype == DType::f64 ? 1e-11 : 1e-5) << tag;
+                expect_near(e.grad(), golden()[tag + ".dx"], tolerance, tag + ".dx");
+                expect_near(w.grad(), golden()[tag + ".dw"], tolerance, tag + ".dw");
+            }
+}
+
+TEST(Margins, FiniteWhereTheEmbeddingIsParallelToItsRow) {
+    for (const char* name : {"softmax", "arcface", "cosface", "combined", "sphereface"})
+        for (const float sign : {1.0f, -1.0f}) {
+            const Tensor w = Tensor::from<float>({0.6f, 0.8f, 1.0f, 0.0f}, {2, 2});
+            const Var e = Var::leaf(Tensor::from<float>({sign * 0.3f, sign * 0.4f}, {1, 2})), v = Var::leaf(w);
+            const auto loss = bf::margin_softmax(e, v, labels({0}), {.margin = head(name)});
+            bf::backward(loss.loss);
+            EXPECT_TRUE(std::isfinite(loss.loss.value().item())) << name;
+            for (int i = 0; i < 2; ++i) EXPECT_TRUE(std::isfinite(e.grad().data<float>()[i])) << name;
+            for (int i = 0; i < 4; ++i) EXPECT_TRUE(std::isfinite(v.grad().data<float>()[i])) << name;
+        }
+}
+
+TEST(MarginSoftmax, GradcheckOfTheFusedOp) {
+    bf::Init init(4, DType::f64);
+    const Tensor y = labels({0, 3, 3, 8});
+    for (const char* name : {"softmax", "arcface", "cosface", "combined", "sphereface"}) {
+        const auto f = [&](const std::vector<Var>& v) { return bf::margin_softmax(v[0], v[1], y, {.margin = head(name)}).loss; };
+        const auto result = bf::gradcheck(f, {init.normal({4, 5}, 1), init.normal({9, 5}, 0.3)}, {.tolerance = 1e-6});
+        EXPECT_TRUE(result.ok) << name << ": " << result.message;
+    }
+}
+
+TEST(MarginSoftmax, EqualsTheFormulaOverManyTiles) {
+    // more classes than one tile and more rows than one tile, against ops that hold the logits
+    bf::Init init(6, DType::f64);
+    const std::int64_t b = 300, k = 1200, d = 7;
+    Tensor y = Tensor::empty({b}, {.dtype = DType::i64});
+    for (std::int64_t i = 0; i < b; ++i) y.data<std::int64_t>()[i] = i * 31 % k;
+    const Var e = Var::leaf(init.normal({b, d}, 1)), w = Var::leaf(init.normal({k, d}, 1));
+    const auto fused = bf::margin_softmax(e, w, y, {.margin = bf::normalized_softmax(16)});
+    bf::backward(fused.loss);
+    const Var e2 = Var::leaf(e.value()), w2 = Var::leaf(w.value());
+    const Var plain = bf::mean(bf::softmax_cross_entropy(16.0 * bf::linear(bf::normalize_rows(e2), bf::normalize_rows(w2)), y));
+    bf::backward(plain);
+    EXPECT_NEAR(fused.loss.value().item(), plain.value().item(), 1e-11);
+    for (std::int64_t i = 0; i < e.grad().numel(); ++i) ASSERT_NEAR(at(e.grad(), i), at(e2.grad(), i), 1e-13);
+    for (std::int64_t i = 0; i < w.grad().numel(); ++i) ASSERT_NEAR(at(w.grad(), i), at(w2.grad(), i), 1e-13);
+}
+
+TEST(MarginSoftmax, ShardsOfClassesJoin) {
+    bf::Init init(8, DType::f64);
+    const Tensor x = init.normal({5, 6}, 1), w = init.normal({10, 6}, 1), y = labels({0, 4, 5, 9, 2});
+    const auto statistics = [&](std::int64_t begin, std::int64_t end) {
+        bf::ClassifierRows rows{.x = x, .inverse_norm = {}, .labels = y, .target_logit = {}, .slope = {}, .log_sum_exp = {}};
+        bf::ClassifierWeights part{w.rows(begin, end), Tensor::empty({end - begin}, {.dtype = DType::f64}), begin, 16};
+        bf::kernels(bf::cpu_device).inverse_norms(bf::context(bf::cpu_device), part.w, part.inverse_norm);
+        return bf::classifier_statistics(rows, part);
+    };
+    const auto whole = statistics(0, 10), joined = bf::join_statistics(bf::join_statistics(statistics(0, 4), statistics(4, 5)), statistics(5, 10));
+    for (std::int64_t i = 0; i < 5; ++i) {
+        EXPECT_DOUBLE_EQ(at(whole.largest, i), at(joined.largest, i));
+        EXPECT_NEAR(at(whole.sum, i), at(joined.sum, i), 1e-13);
+        EXPECT_DOUBLE_EQ(at(whole.cosine, i), at(joined.cosine, i));
+    }
+}
+
+TEST(MarginSoftmax, SaysWhatDoesNotFit) {
+    const Var e(bf::full({2, 4}, 1)), w(bf::full({3, 4}, 1));
+    EXPECT_THROW(bf::margin_softmax(e, Var(bf::full({3, 5}, 1)), labels({0, 1}), bf::MarginSoftmaxOptions{}), bf::Error);
+    EXPECT_THROW(bf::margin_softmax(e, w, labels({0}), bf::MarginSoftmaxOptions{}), bf::Error);
+    try {
+        bf::margin_softmax(e, w, labels({0, 3}), bf::MarginSoftmaxOptions{});
+        FAIL();
+    } catch (const bf::Error& error) {
+        EXPECT_STREQ(error.what(), "margin_softmax: label out of range; got 3, want 0..2");
+    }
+}
+
+/// Seven golden steps: W by plain SGD at 0.5, queue of 10, batches of 4.
+void run_golden(const std::string& name, bool compensate, DType dtype, double tolerance) {
+    const std::string tag = "broadface." + name + (compensate ? ".comp" : ".plain");
+    const Var w = Var::leaf(golden().tensor(tag + ".w0", {8, 6}, dtype));
+    BroadFace broad({.queue = 10, .compensate = compensate}, 6, dtype);
+    for (int step = 0; step < 7; ++step) {
+        const std::string s = tag + "." + std::to_string(step);
+        const Var e = Var::leaf(golden().tensor(s + ".e", {4, 6}, dtype));
+        const Tensor y = golden().labels(s + ".y");
+        const auto loss = bf::margin_softmax(e, w, y, {.margin = head(name), .memory = broad.memory(w.value(), static_cast<std::uint64_t>(step))});
+        w.zero_grad();
+        bf::backward(loss.loss);
+        broad.push(e.value(), y, w.value(), static_cast<std::uint64_t>(step));
+        bf::kernels(bf::cpu_device).axpby(bf::context(bf::cpu_device), -0.5, w.grad(), 1, w.value());
+        EXPECT_NEAR(loss.loss.value().item(), golden()[s + ".enc"][0], tolerance * 10) << s;
+        EXPECT_NEAR(loss.classifier_loss.item(), golden()[s + ".cls"][0], tolerance * 10) << s;
+        expect_near(e.grad(), golden()[s + ".dx"], tolerance, s + ".dx");
+        expect_near(w.value(), golden()[s + ".w"], tolerance, s + ".w");
+    }
+    EXPECT_EQ(broad.size(), 10);
+    EXPECT_EQ(broad.sequence(), 28);
+}
+
+TEST(BroadFace, GoldenStepsInF64) {
+    for (const char* name : {"arcface", "cosface"})
+        for (const bool compensate : {true, false}) run_golden(name, compensate, DType::f64, 1e-8);
+}
+TEST(BroadFace, GoldenStepsInF32) {
+    for (const char* name : {"arcface", "cosface"})
+        for (const bool compensate : {true, false}) run_golden(name, compensate, DType::f32, 1e-4);
+}
+
+TEST(BroadFace, QueueOfZeroIsPlainTrainingBitForBit) {
+    bf::Init init(2);
+    const Tensor x = init.normal({5, 8}, 1), w0 = init.normal({6, 8}, 1), y = labels({0, 1, 2, 3, 5});
+    const Var e1 = Var::leaf(x), w1 = Var::leaf(w0), e2 = Var::leaf(x), w2 = Var::leaf(w0);
+    BroadFace none({.queue = 0}, 8);
+    none.push(x, y, w0, 0);
+    bf::backward(bf::margin_softmax(e1, w1, y, {.memory = none.memory(w0, 1)}).loss);
+    bf::backward(bf::margin_softmax(e2, w2, y, bf::MarginSoftmaxOptions{}).loss);
+    expect_same_bits(e1.grad(), e2.grad());
+    expect_same_bits(w1.grad(), w2.grad());
+}
+
+TEST(BroadFace, EncoderGradientComesFromTheBatchOnly) {
+    bf::Init init(2);
+    const Tensor x = init.normal({5, 8}, 1), w0 = init.normal({6, 8}, 1), y = labels({0, 1, 2, 3, 5});
+    const ClassifierMemory memory{init.normal({7, 8}, 1), labels({0, 0, 1, 2, 3, 4, 5}), 7};
+    const Var e1 = Var::leaf(x), w1 = Var::leaf(w0), e2 = Var::leaf(x), w2 = Var::leaf(w0);
+    bf::backward(bf::margin_softmax(e1, w1, y, {.memory = memory}).loss);
+    bf::backward(bf::margin_softmax(e2, w2, y, bf::MarginSoftmaxOptions{}).loss);
+    expect_same_bits(e1.grad(), e2.grad());
+    EXPECT_NE(std::memcmp(w1.grad().raw(), w2.grad().raw(), w1.grad().bytes()), 0);
+}
+
+TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
+    bf::Init init(3, DType::f64);
+    const Tensor x = init.normal({6, 8}, 1), w0 = init.normal({5, 8}, 1), y = labels({0, 1, 2, 3, 4, 0}), old = init.normal({7, 8}, 1), old_y = labels({0, 1, 2, 3, 4, 0, 1});
+    const auto make = [&] {
+        BroadFace broad({.queue = 9}, 8, DType::f64);
+        broad.push(old, old_y, init.constant({5, 8}, 0.3), 0);
+        return broad;
+    };
+    BroadFace whole = make(), cut = make();
+    const Var w1 = Var::leaf(w0), w2 = Var::leaf(w0);
+    const auto run = [&](BroadFace& broad, const Var& w, int parts) {
+        std::vector<Tensor> gradients;
+        double loss = 0, classifier_loss = 0;
+        for (int m = 0; m < parts; ++m) {
+            const Var e = Var::leaf(x.rows(m * 6 / parts, (m + 1) * 6 / parts).clone());
+            bf::ForwardState s{.step = 1, .micro_batch = m, .embeddings = e.value(), .labels = y.rows(m * 6 / parts, (m + 1) * 6 / parts), .indices = {}, .weight = w, .memory = {}};
+            bf::run_after_forward(broad, s);
+            const auto r = bf::margin_softmax(e, w, s.labels, {.batch_total = 6, .memory = s.memory});
+            bf::backward(r.loss);
+            loss += r.loss.value().item();
+            classifier_loss += r.classifier_loss.item();
+        }
+        bf::StepState s{1, w};
+        bf::run_before_step(broad, s);
+        return std::pair{loss, classifier_loss};
+    };
+    const auto a = run(whole, w1, 1), b = run(cut, w2, 3);
+    EXPECT_NEAR(a.first, b.first, 1e-12);
+    EXPECT_NEAR(a.second, b.second, 1e-12);
+    for (std::int64_t i = 0; i < w1.grad().numel(); ++i) ASSERT_NEAR(at(w1.grad(), i), at(w2.grad(), i), 1e-13);
+    const auto sa = whole.save_state(), sb = cut.save_state();
+    for (const auto& [name, tensor] : sa) expect_same_bits(tensor, sb.at(name));
+}
+
+TEST(BroadFace, SavedAndLoadedContinuesBitForBit) {
+    bf::Init init(9);
+    const Tensor w = init.normal({5, 4}, 1), y = labels({0, 3, 4});
+    BroadFace a({.queue = 7}, 4);
+    for (std::uint64_t s = 0; s < 4; ++s) a.push(init.normal({3, 4}, 1), y, init.normal({5, 4}, 1), s);
+    bf::StateDict saved;
+    for (const auto& [name, tensor] : a.save_state()) saved[name] = tensor.clone();
+    BroadFace b({.queue = 7}, 4);
+    b.load_state(saved);
+    for (std::uint64_t s = 4; s < 7; ++s) {
+        const ClassifierMemory ma = a.memory(w, s), mb = b.memory(w, s);
+        expect_same_bits(ma.embeddings, mb.embeddings);
+        expect_same_bits(ma.labels, mb.labels);
+        const Tensor e = init.normal({3, 4}, 1), then = init.normal({5, 4}, 1);
+        a.push(e, y, then, s);
+        b.push(e, y, then, s);
+    }
+    BroadFace small({.queue = 3}, 4), large({.queue = 20}, 4);
+    small.load_state(saved);
+    large.load_state(saved);
+    BroadFace original({.queue = 7}, 4);
+    original.load_state(saved);
+    const ClassifierMemory all = original.memory(w, 4), newest = small.memory(w, 4), kept = large.memory(w, 4);
+    EXPECT_EQ(newest.total, 3);
+    expect_same_bits(newest.embeddings, all.embeddings.rows(4, 7));
+    EXPECT_EQ(kept.total, 7);
+    expect_same_bits(kept.embeddings, all.embeddings);
+    BroadFace other({.queue = 7}, 5);
+    EXPECT_THROW(other.load_state(saved), bf::Error);
+}
+
+TEST(BroadFace, CompensationStartsFromTheStoredPairEachTime) {
+    bf::Init init(1);
+    const Tensor then = init.normal({3, 4}, 1), now = init.normal({3, 4}, 1), y = labels({0, 2});
+    BroadFace broad({.queue = 4}, 4), variant({.queue = 4, .overwrite = true}, 4);
+    for (BroadFace* b : {&broad, &variant}) b->push(bf::full({2, 4}, 0.5), y, then, 0);
+    const Tensor before = broad.save_state().at("queue.embeddings").clone();
+    broad.memory(now, 1);
+    variant.memory(now, 1);
+    expect_same_bits(broad.save_state().at("queue.embeddings"), before);
+    EXPECT_NE(std::memcmp(variant.save_state().at("queue.embeddings").raw(), before.raw(), before.bytes()), 0);
+    // where W did not move, e* is e: for the variant after its first use
+    const ClassifierMemory again = variant.memory(now, 2);
+    expect_same_bits(again.embeddings, variant.save_state().at("queue.embeddings").rows(0, 2));
+}
+
+TEST(BroadFace, DirectionOnlyIgnoresTheLengthOfW) {
+    const Tensor then = Tensor::from<double>({1, 0, 0, 1}, {2, 2}), grown = Tensor::from<double>({3, 0, 0, 1}, {2, 2});
+    BroadFace raw({.queue = 1}, 2, DType::f64), direction({.queue = 1, .direction_only = true}, 2, DType::f64);
+    for (BroadFace* b : {&raw, &direction}) b->push(Tensor::from<double>({0, 2}, {1, 2}), labels({0}), then, 0);
+    EXPECT_DOUBLE_EQ(at(raw.memory(grown, 1).embeddings, 0), 4);  // 2 / 1 * (3 - 1)
+    EXPECT_NEAR(at(direction.memory(grown, 1).embeddings, 0), 0, 1e-15);
+}
+
+TEST(BroadFace, StartRampAndAgeLimitWhatIsUsed) {
+    const Tensor w = bf::full({2, 2}, 1), e = bf::full({2, 2}, 1), y = labels({0, 1});
+    BroadFace start({.queue = 8, .start_step = 3}, 2), ramp({.queue = 8, .ramp_steps = 3}, 2), age({.queue = 8, .age_limit = 2}, 2);
+    for (std::uint64_t s = 0; s < 6; ++s)
+        for (BroadFace* b : {&start, &ramp, &age}) b->push(e, y, w, s);
+    EXPECT_EQ(start.memory(w, 2).total, 0);
+    EXPECT_EQ(start.memory(w, 3).total, 8);
+    EXPECT_EQ(ramp.memory(w, 0).total, 2);
+    EXPECT_EQ(ramp.memory(w, 1).total, 4);
+    EXPECT_EQ(ramp.memory(w, 3).total, 8);
+    EXPECT_EQ(age.memory(w, 6).total, 4);  // of steps 4 and 5
+    EXPECT_EQ(age.memory(w, 9).total, 0);
+}
+
+TEST(BroadFace, Telemetry) {
+    const Tensor w = bf::full({4, 2}, 1);
+    BroadFace broad({.queue = 6}, 2);
+    const Tensor places = labels({10, 11, 12});
+    for (std::uint64_t s = 0; s < 3; ++s) broad.push(bf::full({3, 2}, 2), labels({0, 1, 1}), w, s, places);
+    const bf::QueueTelemetry t = broad.telemetry(w, 3);
+    EXPECT_EQ(t.rows, 6);
+    EXPECT_EQ(t.distinct, 2);
+    EXPECT_DOUBLE_EQ(t.mean_age, 1.5);
+    EXPECT_NEAR(t.norm_ratio, 1, 1e-6);
+    std::int64_t counted = 0;
+    for (const std::int64_t n : t.age_histogram) counted += n;
+    EXPECT_EQ(counted, 6);
+    std::vector<std::int64_t> slots;
+    EXPECT_EQ(broad.sample_indices(2, slots).size(), 2u);
+    const bf::QueueDrift drift = broad.drift(w, bf::full({2, 2}, 5), slots);
+    EXPECT_NEAR(drift.plain, 1, 1e-6);
+    EXPECT_NEAR(drift.compensated, 1, 1e-6);
+}
+
+TEST(BroadFace, SameBitsOnAnyNumberOfThreads) {
+    bf::Init init(12);
+    const Tensor x = init.normal({70, 16}, 1), w0 = init.normal({1500, 16}, 1), old = init.normal({600, 16}, 1);
+    Tensor y = Tensor::zeros({70}, {.dtype = DType::i64}), old_y = Tensor::zeros({600}, {.dtype = DType::i64});
+    for (std::int64_t i = 0; i < 600; ++i) old_y.data<std::int64_t>()[i] = i * 2;
+    const auto run = [&](int threads) {
+        bf::cpu_pool().resize(threads);
+        const Var e = Var::leaf(x), w = Var::leaf(w0);
+        bf::backward(bf::margin_softmax(e, w, y, {.memory = {old, old_y, 600}}).loss);
+        return std::pair{e.grad(), w.grad()};
+    };
+    const int threads = bf::cpu_pool().threads();
+    const auto one = run(1), three = run(3);
+    bf::cpu_pool().resize(threads);
+    expect_same_bits(one.first, three.first);
+    expect_same_bits(one.second, three.second);
+}
+
+}  // namespace
