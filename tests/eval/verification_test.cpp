@@ -1,0 +1,80 @@
+#include "bf/eval/verification.hpp"
+
+#include <gtest/gtest.h>
+
+#include "bf/eval/roc.hpp"
+#include "golden.hpp"
+
+namespace {
+
+using bf::Tensor;
+
+TEST(Verification, AgreesWithTheProtocolWrittenOut) {
+    const Golden golden(std::string(BF_TEST_DIR) + "/eval/verification_golden.txt");
+    for (int i = 0; i < 4; ++i) {
+        const std::string c = "case" + std::to_string(i);
+        SCOPED_TRACE(c);
+        const std::vector<double>& d = golden[c + ".d"];
+        std::vector<char> same;
+        for (const double s : golden[c + ".same"]) same.push_back(s != 0);
+        const auto r = bf::verify_folds(d, same, static_cast<int>(golden[c + ".folds"][0]));
+        ASSERT_EQ(r.accuracy.size(), golden[c + ".accuracy"].size());
+        for (std::size_t f = 0; f < r.accuracy.size(); ++f) {
+            EXPECT_NEAR(r.accuracy[f], golden[c + ".accuracy"][f], 1e-12) << f;
+            EXPECT_NEAR(r.thresholds[f], golden[c + ".thresholds"][f], 1e-12) << f;
+        }
+        EXPECT_NEAR(r.mean, golden[c + ".mean"][0], 1e-12);
+        EXPECT_NEAR(r.std, golden[c + ".std"][0], 1e-12);
+        EXPECT_NEAR(r.standard_error, golden[c + ".se"][0], 1e-12);
+        std::vector<double> scores;
+        for (const double v : d) scores.push_back(-v);
+        const bf::Roc roc(scores, same);
+        const double fars[] = {0, 0.01, 0.1, 0.3, 1};
+        for (std::size_t k = 0; k < 5; ++k) EXPECT_NEAR(roc.tar_at(fars[k]), golden[c + ".tar"][k], 1e-12) << fars[k];
+        EXPECT_NEAR(roc.auc(), golden[c + ".auc"][0], 1e-12);
+    }
+}
+
+TEST(Verification, FoldsAsScikitLearnCutsThem) { EXPECT_EQ(bf::contiguous_folds(7, 3), (std::vector<int>{0, 0, 0, 1, 1, 2, 2})); }
+
+TEST(Verification, DistancesOfUnitVectors) {
+    const Tensor e = Tensor::from<float>({2, 0, 0, 5, -3, 0, 0, 0}, {4, 2});
+    const std::vector<std::pair<std::int64_t, std::int64_t>> pairs{{0, 0}, {0, 1}, {0, 2}, {0, 3}};
+    const auto d = bf::pair_distances(e, pairs);
+    EXPECT_NEAR(d[0], 0, 1e-12);
+    EXPECT_NEAR(d[1], 2, 1e-12);
+    EXPECT_NEAR(d[2], 4, 1e-12);
+    EXPECT_NEAR(d[3], 2, 1e-12);  // a zero embedding is alike to nothing
+    EXPECT_EQ(bf::flip_sum(e, e).data<float>()[0], 4);
+    EXPECT_NEAR(bf::mean_norm(e), 2.5, 1e-12);
+}
+
+TEST(Verification, RefusesWhatItCannotScore) {
+    EXPECT_THROW(bf::verify_folds(std::vector<double>{1, 2}, std::vector<char>{1}, 2), bf::Error);
+    EXPECT_THROW(bf::verify_folds(std::vector<double>{1, 2}, std::vector<char>{1, 0}, 3), bf::Error);
+    EXPECT_THROW(bf::Roc(std::vector<double>{1, 2}, std::vector<char>{1, 1}), bf::Error);
+    EXPECT_THROW(bf::Roc(std::vector<double>{1, std::nan("")}, std::vector<char>{1, 0}), bf::Error);
+}
+
+TEST(Roc, NearestMayExceedAndStrictDoesNot) {
+    // impostors at 0.9 and 0.5 of ten: FAR steps of 0.1
+    std::vector<double> scores{0.95, 0.7, 0.6, 0.4, 0.9, 0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1};
+    std::vector<char> same{1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const bf::Roc roc(scores, same);
+    EXPECT_DOUBLE_EQ(roc.tar_at(0.09), 0.25);
+    EXPECT_DOUBLE_EQ(roc.tar_nearest(0.09), 0.75);
+    EXPECT_DOUBLE_EQ(roc.tar_at(0.1), 0.75);
+    EXPECT_NEAR(roc.eer(), 0.2, 0.06);
+}
+
+TEST(Bootstrap, CoversTheMeanAndIsSeeded) {
+    std::vector<double> values;
+    for (int i = 0; i < 400; ++i) values.push_back(i % 4 == 0);
+    const auto a = bf::bootstrap_mean(values), b = bf::bootstrap_mean(values);
+    EXPECT_EQ(a.low, b.low);
+    EXPECT_LT(a.low, 0.25);
+    EXPECT_GT(a.high, 0.25);
+    EXPECT_NEAR(a.high - a.low, 2 * 1.96 * std::sqrt(0.25 * 0.75 / 400), 0.02);
+}
+
+}  // namespace
