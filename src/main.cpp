@@ -22,9 +22,10 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
     for (const CLI::App* s : app.get_subcommands()) add(s);
     for (int i = 1; i < argc; ++i) {
         const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
-        if (message.find(word) == std::string::npos || std::find(known.begin(), known.end(), word) != known.end()) continue;
-        const std::string near = bf::program::nearest(word, known);
-        if (!near.empty()) return message + "; hint: did you mean " + near + "?";
+        const bool command = i == 1 && word[0] != '-';
+        if (std::find(known.begin(), known.end(), word) != known.end() || (!command && message.find(word) == std::string::npos)) continue;
+        const std::string near = bf::program::nearest(word, known), what = command ? "unknown command " + word : message;
+        return what + (near.empty() ? "; hint: bf --help lists the commands" : "; hint: did you mean " + near + "?");
     }
     return message + "; hint: bf --help, bf COMMAND --help";
 }

@@ -38,7 +38,8 @@ std::vector<double> ticks(double low, double high) {
     for (const double m : {2.0, 5.0, 10.0})
         if (raw > step * 1.001) step = m * power;
     std::vector<double> all;
-    for (double v = std::ceil(low / step) * step; v <= high + 1e-9 * step; v += step) all.push_back(std::abs(v) < 1e-12 * step ? 0 : v);
+    const double first = std::ceil(low / step);
+    for (int i = 0; i < 12 && (first + i) * step <= high + 1e-9 * step; ++i) all.push_back((first + i) * step);
     return all;
 }
 
@@ -95,8 +96,9 @@ std::string draw(const Chart& chart) {
             x0 = std::min(x0, x), x1 = std::max(x1, x), y0 = std::min(y0, y), y1 = std::max(y1, y);
         }
     if (!(x0 <= x1)) return "";
-    if (x0 == x1) x1 = x0 + 1;
-    if (y0 == y1) y0 -= 0.5 * std::max(1e-6, std::abs(y0)), y1 += 0.5 * std::max(1e-6, std::abs(y1));
+    if (x1 - x0 < 1e-9) x1 = x0 + 1;
+    // nearly equal values (rounding apart) are drawn as one level
+    if (y1 - y0 <= 1e-9 * std::max(std::abs(y0), std::abs(y1)) || y0 == y1) y0 -= 0.5 * std::max(1e-6, std::abs(y0)), y1 += 0.5 * std::max(1e-6, std::abs(y1));
     const double pad = 0.05 * (y1 - y0);
     y0 = y0 >= 0 && y0 - pad < 0 ? 0 : y0 - pad;
     y1 += pad;

@@ -127,6 +127,9 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
     Progress progress(options.progress ? *options.progress : silent, options.terminal);
     CheckpointFolder checkpoints(folder / "checkpoints", static_cast<int>(c.keep_checkpoints));
     double trained = 0;
+    // sums since the last record: loss, classifier loss, accuracy, steps
+    const Tensor sums = Tensor::zeros({4}, {.dtype = DType::f64});
+    double *loss = sums.data<double>(), *loss_cls = loss + 1, *accuracy = loss + 2, *counted = loss + 3;
     if (options.resume) {
         std::vector<std::string> warnings;
         const auto found = checkpoints.load_latest(&warnings);
@@ -136,6 +139,7 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
             const Tensor at = found->content.tensors.at("loader.position");
             loader.seek({static_cast<std::uint64_t>(at.data<std::int64_t>()[0]), static_cast<std::uint64_t>(at.data<std::int64_t>()[1])});
             trained = found->content.tensors.at("session.seconds").item();
+            sums.copy_from(found->content.tensors.at("session.sums"));
             progress.line("resumed from " + found->path.string());
         } else {
             progress.line("no checkpoint yet in " + folder.string() + ": starting from the beginning");
@@ -154,6 +158,7 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
         const LoaderPosition at = loader.position();
         state["loader.position"] = Tensor::from<std::int64_t>({static_cast<std::int64_t>(at.epoch), static_cast<std::int64_t>(at.batch)}, {2});
         state["session.seconds"] = full({1}, trained, DType::f64);
+        state["session.sums"] = sums;
         auto metadata = model_metadata(c);
         metadata["bf.config"] = to_toml(c);
         checkpoints.save(trainer.steps(), state, metadata);
@@ -169,9 +174,8 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
         if (b.queue > 0) metrics.add(queue_record(broad, *net, w, *data, c, trainer.steps()));
     };
 
-    // means since the last record
-    double loss = 0, loss_cls = 0, accuracy = 0, wait = 0;
-    std::uint64_t counted = 0;
+    double wait = 0;
+    std::uint64_t timed = 0;  // steps since `mark`
     auto mark = Clock::now();
     bool evaluated = false;
     while (trainer.steps() < total) {
@@ -186,28 +190,32 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
         }
         const StepReport report = trainer.step(batches);
         trained += since(began);
-        loss += report.loss;
-        loss_cls += report.classifier_loss;
-        accuracy += report.accuracy;
-        ++counted;
+        *loss += report.loss;
+        *loss_cls += report.classifier_loss;
+        *accuracy += report.accuracy;
+        *counted += 1;
+        ++timed;
         evaluated = false;
         const std::uint64_t step = trainer.steps();
         const bool stop = options.stop && *options.stop;
         if (step % static_cast<std::uint64_t>(c.frequent) == 0 || step == total) {
-            const double span = since(mark), n = static_cast<double>(counted);
-            const double speed = n * static_cast<double>(c.batch_size * c.gradient_acc) / span;
-            metrics.add(Record("step").put("step", static_cast<double>(step)).put("epoch", static_cast<double>(epoch)).put("loss", loss / n)
-                            .put("loss_cls", loss_cls / n).put("accuracy", accuracy / n).put("lr", report.lr).put("grad_norm", report.gradient_norm)
+            const double span = since(mark), n = *counted;
+            const double speed = static_cast<double>(timed) * static_cast<double>(c.batch_size * c.gradient_acc) / span;
+            metrics.add(Record("step").put("step", static_cast<double>(step)).put("epoch", static_cast<double>(epoch)).put("loss", *loss / n)
+                            .put("loss_cls", *loss_cls / n).put("accuracy", *accuracy / n).put("lr", report.lr).put("grad_norm", report.gradient_norm)
                             .put("images_per_s", speed).put("data_wait", wait / span).put("queue", static_cast<double>(broad.size())));
-            progress.show({step, total, epoch, loss / n, report.lr, speed, wait / span, broad.size(), b.queue});
-            loss = loss_cls = accuracy = wait = 0;
-            counted = 0;
+            progress.show({step, total, epoch, *loss / n, report.lr, speed, wait / span, broad.size(), b.queue});
+            std::fill_n(loss, 4, 0.0);
+            wait = 0;
+            timed = 0;
             mark = Clock::now();
         }
         const std::uint64_t every = c.verbose ? static_cast<std::uint64_t>(c.verbose) : per_epoch;
         if (!stop && step % every == 0 && step != total) {
             evaluate();
             evaluated = true;
+            wait = 0;
+            timed = 0;
             mark = Clock::now();
         }
         if (stop || step % static_cast<std::uint64_t>(c.checkpoint_every) == 0 || step == total) save();
