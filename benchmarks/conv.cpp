@@ -29,7 +29,8 @@ double median(std::vector<double> v) {
 }
 Tensor filled(const bf::Shape& shape, Format format = Format::plain) {
     Tensor t = Tensor::empty(shape, {.format = format});
-    for (std::int64_t i = 0; i < t.numel(); ++i) t.data<float>()[i] = static_cast<float>((i * 37) % 101) / 101.0f - 0.5f;
+    for (std::int64_t i = 0; i < t.numel(); ++i)
+        t.data<float>()[i] = static_cast<float>((i * 37) % 101) / 101.0f - 0.5f;
     return t;
 }
 
@@ -77,18 +78,24 @@ int main(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
         const bool value = i + 1 < argc;
-        if (arg == "--batch" && value) batch = std::atoll(argv[++i]);
-        else if (arg == "--repeats" && value) repeats = std::atoi(argv[++i]);
-        else if (arg == "--json" && value) json = argv[++i];
+        if (arg == "--batch" && value)
+            batch = std::atoll(argv[++i]);
+        else if (arg == "--repeats" && value)
+            repeats = std::atoi(argv[++i]);
+        else if (arg == "--json" && value)
+            json = argv[++i];
         else {
             std::printf("usage: bench_conv [--batch N] [--repeats N] [--json FILE]\n");
             return arg == "--help" ? 0 : 2;
         }
     }
     const std::vector<Layer> layers{
-        {"64@56 3x3", geometry(batch, 64, 56, 64), true},      {"128@28 3x3", geometry(batch, 128, 28, 128), true},
-        {"256@14 3x3", geometry(batch, 256, 14, 256), true},   {"512@7 3x3", geometry(batch, 512, 7, 512), true},
-        {"64@112 3x3", geometry(batch, 64, 112, 64), false},   {"3-64@112 3x3", geometry(batch, 3, 112, 64), false},
+        {"64@56 3x3", geometry(batch, 64, 56, 64), true},
+        {"128@28 3x3", geometry(batch, 128, 28, 128), true},
+        {"256@14 3x3", geometry(batch, 256, 14, 256), true},
+        {"512@7 3x3", geometry(batch, 512, 7, 512), true},
+        {"64@112 3x3", geometry(batch, 64, 112, 64), false},
+        {"3-64@112 3x3", geometry(batch, 3, 112, 64), false},
         {"64@112 3x3 s2", geometry(batch, 64, 112, 64, 3, 2), false},
         {"128@56 3x3 s2", geometry(batch, 128, 56, 128, 3, 2), false},
         {"256@28 3x3 s2", geometry(batch, 256, 28, 256, 3, 2), false},
@@ -101,7 +108,8 @@ int main(int argc, char** argv) {
     for (const Layer& layer : layers) {
         const ConvGeometry& g = layer.g;
         bf::Context ctx;
-        const Tensor x = filled({g.n, g.c_in, g.h, g.w}, Format::nhwc), w = filled({g.c_out, g.c_in, g.kernel_h, g.kernel_w}),
+        const Tensor x = filled({g.n, g.c_in, g.h, g.w}, Format::nhwc),
+                     w = filled({g.c_out, g.c_in, g.kernel_h, g.kernel_w}),
                      y = filled({g.n, g.c_out, g.h_out(), g.w_out()}, Format::nhwc), dx = x.clone(), dw = w.clone();
         const double flop = 2.0 * static_cast<double>(g.macs());
         // a square GEMM on each thread, together of the same FLOP count
@@ -133,13 +141,15 @@ int main(int argc, char** argv) {
             weight.push_back(1e-9 * flop / t3);
         }
         const double base = median(gemm), naive = naive_rate(g, x, w, y);
-        std::printf("%-18s %10.0f %10.0f (%4.2fx) %10.0f (%4.2fx) %10.0f (%4.2fx) %8.2f\n", layer.name, base, median(forward),
-                    median(forward) / base, median(back), median(back) / base, median(weight), median(weight) / base, naive);
+        std::printf("%-18s %10.0f %10.0f (%4.2fx) %10.0f (%4.2fx) %10.0f (%4.2fx) %8.2f\n", layer.name, base,
+                    median(forward), median(forward) / base, median(back), median(back) / base, median(weight),
+                    median(weight) / base, naive);
         std::fflush(stdout);
         char line[512];
-        std::snprintf(line, sizeof line,
-                      "%s\n  {\"layer\": \"%s\", \"gemm\": %.1f, \"forward\": %.1f, \"dx\": %.1f, \"dw\": %.1f, \"naive\": %.2f}",
-                      rows.empty() ? "" : ",", layer.name, base, median(forward), median(back), median(weight), naive);
+        std::snprintf(
+            line, sizeof line,
+            "%s\n  {\"layer\": \"%s\", \"gemm\": %.1f, \"forward\": %.1f, \"dx\": %.1f, \"dw\": %.1f, \"naive\": %.2f}",
+            rows.empty() ? "" : ",", layer.name, base, median(forward), median(back), median(weight), naive);
         rows += line;
     }
     if (!json.empty()) std::ofstream(json) << "[" << rows << "\n]\n";

@@ -41,15 +41,24 @@ int main(int argc, char** argv) {
     for (std::uint64_t step = 0; step < steps; ++step) {
         const bf::Batch batch = loader.next();
         const bf::Var e = (*net)(bf::Var(batch.images));
-        bf::ForwardState forward{.step = step, .micro_batch = 0, .embeddings = e.value(), .labels = batch.labels, .indices = batch.indices, .weight = w, .memory = {}};
+        bf::ForwardState forward{.step = step,
+                                 .micro_batch = 0,
+                                 .embeddings = e.value(),
+                                 .labels = batch.labels,
+                                 .indices = batch.indices,
+                                 .weight = w,
+                                 .memory = {}};
         bf::run_after_forward(broad, forward);  // the queue's rows
-        const auto loss = bf::margin_softmax(e, w, batch.labels, FadingMargin{.m = 0.4}, 32, {.memory = forward.memory});
+        const auto loss =
+            bf::margin_softmax(e, w, batch.labels, FadingMargin{.m = 0.4}, 32, {.memory = forward.memory});
         sgd.zero_grad();
         bf::backward(loss.loss);
         bf::StepState around{.step = step, .weight = w};
         bf::run_before_step(broad, around);  // embeddings enter the queue
         sgd.step(0.05);
         bf::run_after_step(unit_rows, around);
-        if (step % 20 == 19) std::printf("step %3d  encoder loss %.3f  classifier loss %.3f  queue %d\n", static_cast<int>(step + 1), loss.loss.value().item(), loss.classifier_loss.item(), static_cast<int>(broad.size()));
+        if (step % 20 == 19)
+            std::printf("step %3d  encoder loss %.3f  classifier loss %.3f  queue %d\n", static_cast<int>(step + 1),
+                        loss.loss.value().item(), loss.classifier_loss.item(), static_cast<int>(broad.size()));
     }
 }

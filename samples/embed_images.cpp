@@ -20,7 +20,8 @@ int main(int argc, char** argv) try {
     }
     bf::SafeTensors file = bf::load_safetensors(argv[1]);
     const auto number = [&](const char* key) { return std::atoll(file.metadata[key].c_str()); };
-    const auto net = bf::iresnet(file.metadata["bf.network"], {.embedding_size = number("bf.embedding_size"), .image_size = number("bf.image_size")});
+    const auto net = bf::iresnet(file.metadata["bf.network"], {.embedding_size = number("bf.embedding_size"),
+                                                               .image_size = number("bf.image_size")});
     net->load_state(file.tensors);
 
     std::vector<bf::FileDataset::Entry> entries;
@@ -31,7 +32,8 @@ int main(int argc, char** argv) try {
     for (std::int64_t a = 0; a < images.size(); ++a)
         for (std::int64_t b = a + 1; b < images.size(); ++b) {
             const std::pair<std::int64_t, std::int64_t> pair{a, b};
-            std::printf("%7.4f  %s  %s\n", 1 - bf::pair_distances(e, {&pair, 1})[0] / 2, images.name(a).c_str(), images.name(b).c_str());
+            std::printf("%7.4f  %s  %s\n", 1 - bf::pair_distances(e, {&pair, 1})[0] / 2, images.name(a).c_str(),
+                        images.name(b).c_str());
         }
     return 0;
 } catch (const bf::Error& error) {

@@ -18,7 +18,8 @@ int main(int argc, char** argv) {
     const auto net = bf::iresnet("iresnet_small", {.embedding_size = 64, .image_size = 32});
     const bf::Var w = bf::Var::leaf(bf::Init(2).normal({people.identities(), 64}, 0.01));
 
-    bf::Sgd sgd({{.parameters = net->parameters(), .weight_decay = 5e-4}, {.parameters = {{"classifier.weight", w}}, .weight_decay = 5e-4}});
+    bf::Sgd sgd({{.parameters = net->parameters(), .weight_decay = 5e-4},
+                 {.parameters = {{"classifier.weight", w}}, .weight_decay = 5e-4}});
     bf::BroadFace broad({.queue = 1024}, 64);
     const std::uint64_t steps = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 300;
     const bf::Schedule lr{.lr = 0.1, .warmup_steps = 30, .total_steps = steps};
@@ -35,7 +36,8 @@ int main(int argc, char** argv) {
         if (step % 50 == 49) std::printf("step %3d  loss %.3f\n", static_cast<int>(step + 1), loss.loss.value().item());
     }
 
-    const bf::SyntheticFaces strangers({.identities = 40, .images_per_identity = 20, .size = 32, .first_identity = 300});
+    const bf::SyntheticFaces strangers(
+        {.identities = 40, .images_per_identity = 20, .size = 32, .first_identity = 300});
     const auto pairs = strangers.verification_pairs(1000, 1);
     const bf::Tensor embeddings = bf::embed(*net, strangers, 32);
     const auto result = bf::verify_folds(bf::pair_distances(embeddings, pairs.pairs), pairs.same, 10);

@@ -24,14 +24,16 @@ std::string written(const toml::node& node) {
 }
 std::string join(const std::vector<std::string>& words) {
     std::string all;
-    for (std::size_t i = 0; i < words.size(); ++i) all += (i == 0 ? "" : i + 1 == words.size() ? " or " : ", ") + words[i];
+    for (std::size_t i = 0; i < words.size(); ++i)
+        all += (i == 0 ? "" : i + 1 == words.size() ? " or " : ", ") + words[i];
     return all;
 }
 
 /// Takes values out of a table; what is left at the end is unknown.
 class Reader {
   public:
-    Reader(toml::table& table, std::string file, std::string prefix) : table_(table), file_(std::move(file)), prefix_(std::move(prefix)) {}
+    Reader(toml::table& table, std::string file, std::string prefix)
+        : table_(table), file_(std::move(file)), prefix_(std::move(prefix)) {}
 
     void text(const std::string& name, std::string& value, const char*) {
         if (const toml::node* node = take(name)) {
@@ -55,7 +57,8 @@ class Reader {
             const bool right = std::is_floating_point_v<T> ? node->is_number() : node->is_integer();
             const double got = right ? *node->value<double>() : 0;
             if (!right || !(got >= low && got <= high))
-                wrong(*node, name, concat(std::is_floating_point_v<T> ? "a number in " : "a whole number in ", low, "..", high));
+                wrong(*node, name,
+                      concat(std::is_floating_point_v<T> ? "a number in " : "a whole number in ", low, "..", high));
             value = *node->value<T>();
         }
     }
@@ -66,7 +69,8 @@ class Reader {
             if (!list) wrong(*node, name, "a list of numbers");
             value.clear();
             for (const toml::node& item : *list) {
-                if (!(std::is_floating_point_v<T> ? item.is_number() : item.is_integer())) wrong(*node, name, "a list of numbers");
+                if (!(std::is_floating_point_v<T> ? item.is_number() : item.is_integer()))
+                    wrong(*node, name, "a list of numbers");
                 value.push_back(*item.value<T>());
             }
         }
@@ -83,7 +87,8 @@ class Reader {
             if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
             const std::string near = nearest(key, known_);
             fail(ErrorCode::usage, place(*node, file_), "unknown key: ", prefix_, key,
-                 near.empty() ? "; hint: bf train --help-config lists all keys" : "; hint: did you mean " + prefix_ + near + "?");
+                 near.empty() ? "; hint: bf train --help-config lists all keys"
+                              : "; hint: did you mean " + prefix_ + near + "?");
         }
     }
 
@@ -95,7 +100,8 @@ class Reader {
     [[noreturn]] void wrong(const toml::node& node, const std::string& name, const std::string& want) const {
         fail(ErrorCode::usage, place(node, file_), prefix_, name, ": got ", written(node), ", want ", want);
     }
-    static std::vector<std::pair<std::string, const toml::node*>> flatten(const toml::table& table, const std::string& prefix) {
+    static std::vector<std::pair<std::string, const toml::node*>> flatten(const toml::table& table,
+                                                                          const std::string& prefix) {
         std::vector<std::pair<std::string, const toml::node*>> all;
         for (const auto& [key, node] : table) {
             const std::string name = prefix + std::string(key.str());
@@ -148,7 +154,8 @@ toml::table read_with_base(const std::filesystem::path& file, int depth) {
 
 void apply(toml::table& table, const std::string& setting) {
     const std::size_t equals = setting.find('=');
-    BF_CHECK(equals != std::string::npos && equals > 0, "--set", "got ", setting, ", want key=value, such as --set batch_size=64");
+    BF_CHECK(equals != std::string::npos && equals > 0, "--set", "got ", setting,
+             ", want key=value, such as --set batch_size=64");
     const std::string key = setting.substr(0, equals), value = setting.substr(equals + 1);
     toml::table one;
     try {
@@ -173,15 +180,19 @@ RunConfig read(toml::table& table, const std::string& name) {
             Reader val_reader(one, name, "val.");
             visit_keys(val, val_reader);
             val_reader.finish();
-            BF_CHECK(val.kind == "synthetic" || !val.pairs.empty(), place(item, name), "val.pairs: missing; want the pairs file of kind ", val.kind);
+            BF_CHECK(val.kind == "synthetic" || !val.pairs.empty(), place(item, name),
+                     "val.pairs: missing; want the pairs file of kind ", val.kind);
             config.val.push_back(val);
         }
     }
     reader.finish();
-    BF_CHECK(config.margin_list.size() == 3, name, "margin_list: got ", config.margin_list.size(), " numbers, want 3 (m1, m2, m3)");
+    BF_CHECK(config.margin_list.size() == 3, name, "margin_list: got ", config.margin_list.size(),
+             " numbers, want 3 (m1, m2, m3)");
     BF_CHECK(config.image_size % 16 == 0, name, "image_size: got ", config.image_size, ", want a multiple of 16");
-    BF_CHECK(config.data.kind == "synthetic" || !config.data.root.empty(), name, "data.root: missing; want the image folder of kind ", config.data.kind);
-    BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name, "data.list: missing; want the list file of kind list");
+    BF_CHECK(config.data.kind == "synthetic" || !config.data.root.empty(), name,
+             "data.root: missing; want the image folder of kind ", config.data.kind);
+    BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name,
+             "data.list: missing; want the list file of kind list");
     return config;
 }
 
@@ -189,12 +200,16 @@ RunConfig read(toml::table& table, const std::string& name) {
 class Writer {
   public:
     void text(const std::string& name, const std::string& value, const char*) { put(name, json_quote(value)); }
-    void choice(const std::string& name, const std::string& value, const char*, std::initializer_list<const char*>) { put(name, json_quote(value)); }
+    void choice(const std::string& name, const std::string& value, const char*, std::initializer_list<const char*>) {
+        put(name, json_quote(value));
+    }
     void number(const std::string& name, double value, const char*, double, double) {
         const std::string digits = json_number(value);
         put(name, digits.find_first_of(".en") == std::string::npos ? digits + ".0" : digits);
     }
-    void number(const std::string& name, std::int64_t value, const char*, double, double) { put(name, std::to_string(value)); }
+    void number(const std::string& name, std::int64_t value, const char*, double, double) {
+        put(name, std::to_string(value));
+    }
     template <class T>
     void numbers(const std::string& name, const std::vector<T>& value, const char*) {
         std::string list = "[";
@@ -225,19 +240,26 @@ class Writer {
 class Describer {
   public:
     explicit Describer(std::string prefix) : prefix_(std::move(prefix)) {}
-    void text(const std::string& name, const std::string& value, const char* meaning) { put(name, json_quote(value), meaning); }
-    void choice(const std::string& name, const std::string& value, const char* meaning, const std::vector<std::string>& words) {
+    void text(const std::string& name, const std::string& value, const char* meaning) {
+        put(name, json_quote(value), meaning);
+    }
+    void choice(const std::string& name, const std::string& value, const char* meaning,
+                const std::vector<std::string>& words) {
         put(name, json_quote(value), std::string(meaning) + ": " + join(words));
     }
     template <class T>
-    void number(const std::string& name, const T& value, const char* meaning, double, double) { put(name, json_number(static_cast<double>(value)), meaning); }
+    void number(const std::string& name, const T& value, const char* meaning, double, double) {
+        put(name, json_number(static_cast<double>(value)), meaning);
+    }
     template <class T>
     void numbers(const std::string& name, const std::vector<T>& value, const char* meaning) {
         std::string list;
         for (const T& v : value) list += (list.empty() ? "" : ", ") + json_number(static_cast<double>(v));
         put(name, "[" + list + "]", meaning);
     }
-    void flag(const std::string& name, bool value, const char* meaning) { put(name, value ? "true" : "false", meaning); }
+    void flag(const std::string& name, bool value, const char* meaning) {
+        put(name, value ? "true" : "false", meaning);
+    }
     std::string out;
 
   private:

@@ -18,7 +18,8 @@ std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
                                                                       .difficulty = static_cast<float>(d.difficulty)});
     const std::size_t cache = static_cast<std::size_t>(d.cache_mb) << 20;
     if (d.kind == "folder") return std::make_unique<FileDataset>(list_folder(d.root, d.min_images), cache);
-    ListFilter filter{{d.only_folds.begin(), d.only_folds.end()}, {d.exclude_folds.begin(), d.exclude_folds.end()}, d.min_images};
+    ListFilter filter{
+        {d.only_folds.begin(), d.only_folds.end()}, {d.exclude_folds.begin(), d.exclude_folds.end()}, d.min_images};
     return std::make_unique<FileDataset>(read_list(d.list, d.root, filter), cache);
 }
 
@@ -28,17 +29,19 @@ ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
     set.folds = static_cast<int>(val.folds);
     bool deal = true;
     if (val.kind == "synthetic") {
-        auto faces = std::make_unique<SyntheticFaces>(SyntheticFacesOptions{.identities = val.identities,
-                                                                           .images_per_identity = val.images_per_identity,
-                                                                           .size = static_cast<int>(image_size),
-                                                                           .first_identity = val.first_identity});
+        auto faces =
+            std::make_unique<SyntheticFaces>(SyntheticFacesOptions{.identities = val.identities,
+                                                                   .images_per_identity = val.images_per_identity,
+                                                                   .size = static_cast<int>(image_size),
+                                                                   .first_identity = val.first_identity});
         IndexPairs pairs = faces->verification_pairs(val.pair_count, 1);
         set.pairs = std::move(pairs.pairs);
         set.same = std::move(pairs.same);
         set.images = std::move(faces);
     } else {
-        VerificationPairs pairs = val.kind == "lfw" ? read_lfw_pairs(val.pairs, val.root, static_cast<int>(val.only_fold))
-                                                    : read_pair_list(val.pairs, val.root);
+        VerificationPairs pairs = val.kind == "lfw"
+                                      ? read_lfw_pairs(val.pairs, val.root, static_cast<int>(val.only_fold))
+                                      : read_pair_list(val.pairs, val.root);
         std::vector<FileDataset::Entry> entries;
         for (auto& path : pairs.paths) entries.push_back({std::move(path), static_cast<std::int64_t>(entries.size())});
         set.images = std::make_unique<FileDataset>(std::move(entries), std::size_t{512} << 20);
@@ -63,16 +66,28 @@ ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
 
 Record Verification::record(std::uint64_t step) const {
     Record r("eval");
-    r.put("step", static_cast<double>(step)).put("name", name).put("pairs", static_cast<double>(pairs)).put("accuracy", folds.mean).put("std", folds.std)
-        .put("se", folds.standard_error).put("threshold", folds.threshold).put("auc", auc).put("eer", eer).put("tar_far_1e-3", tar_at_1e3)
-        .put("tar_far_1e-2", tar_at_1e2).put("xnorm", x_norm).put("roc", roc);
+    r.put("step", static_cast<double>(step))
+        .put("name", name)
+        .put("pairs", static_cast<double>(pairs))
+        .put("accuracy", folds.mean)
+        .put("std", folds.std)
+        .put("se", folds.standard_error)
+        .put("threshold", folds.threshold)
+        .put("auc", auc)
+        .put("eer", eer)
+        .put("tar_far_1e-3", tar_at_1e3)
+        .put("tar_far_1e-2", tar_at_1e2)
+        .put("xnorm", x_norm)
+        .put("roc", roc);
     return r;
 }
 
 std::string Verification::line() const {
     char text[256];
-    std::snprintf(text, sizeof text, "[%s] XNorm %.3f  Accuracy-Flip %.5f+-%.5f (SE %.5f)  AUC %.5f  EER %.4f  TAR@FAR 1e-2 %.4f  1e-3 %.4f", name.c_str(),
-                  x_norm, folds.mean, folds.std, folds.standard_error, auc, eer, tar_at_1e2, tar_at_1e3);
+    std::snprintf(
+        text, sizeof text,
+        "[%s] XNorm %.3f  Accuracy-Flip %.5f+-%.5f (SE %.5f)  AUC %.5f  EER %.4f  TAR@FAR 1e-2 %.4f  1e-3 %.4f",
+        name.c_str(), x_norm, folds.mean, folds.std, folds.standard_error, auc, eer, tar_at_1e2, tar_at_1e3);
     return text;
 }
 
@@ -109,7 +124,8 @@ Verification verify_pixels(const ValidationSet& set) {
         float *row = pixels.data<float>() + i * side * side, mean = 0;
         for (int k = 0; k < side * side; ++k) {
             const std::uint8_t* p = image.pixels.data() + 3 * k;
-            row[k] = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) + 0.114f * static_cast<float>(p[2]);
+            row[k] = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) +
+                     0.114f * static_cast<float>(p[2]);
             mean += row[k] / (side * side);
         }
         for (int k = 0; k < side * side; ++k) row[k] -= mean;

@@ -66,7 +66,8 @@ int run_demo(const DemoArguments& a) {
             const RunConfig c = demo_config(a, seed, broad ? queue : 0);
             std::filesystem::remove_all(c.output);  // an earlier demo's run of the same name
             if (runs.empty()) pixels = verify_pixels(open_validation(c.val[0], c.image_size));
-            std::cerr << "\n== " << (broad ? "BroadFace, queue " + std::to_string(queue) : "ArcFace") << ", seed " << seed << " (" << runs.size() + 1 << " of " << 2 * a.seeds << ")\n";
+            std::cerr << "\n== " << (broad ? "BroadFace, queue " + std::to_string(queue) : "ArcFace") << ", seed "
+                      << seed << " (" << runs.size() + 1 << " of " << 2 * a.seeds << ")\n";
             const SessionResult r = run_session(c, {.progress = &std::cerr, .terminal = terminal});
             const Verification& v = r.last.at(0);
             runs.push_back({r.folder.filename().string(), broad ? "BroadFace" : "ArcFace", r.folder});
@@ -74,31 +75,43 @@ int run_demo(const DemoArguments& a) {
             tar[broad].add(100 * v.tar_at_1e2);
             seconds[broad].add(r.seconds);
             char line[256];
-            std::snprintf(line, sizeof line, "%-10s %5d %6d   %6.2f +- %.2f   %6.2f   %6.2f   %7.1f\n", broad ? "BroadFace" : "ArcFace", seed, broad ? static_cast<int>(queue) : 0,
-                          100 * v.folds.mean, 100 * v.folds.standard_error, 100 * v.tar_at_1e2, 100 * v.tar_at_1e3, r.seconds);
+            std::snprintf(line, sizeof line, "%-10s %5d %6d   %6.2f +- %.2f   %6.2f   %6.2f   %7.1f\n",
+                          broad ? "BroadFace" : "ArcFace", seed, broad ? static_cast<int>(queue) : 0,
+                          100 * v.folds.mean, 100 * v.folds.standard_error, 100 * v.tar_at_1e2, 100 * v.tar_at_1e3,
+                          r.seconds);
             lines += line;
         }
-    std::printf("\nVerification on identities never seen in training (%% ; +- standard error over 10 folds)\n%-10s %5s %6s   %15s   %6s   %6s   %7s\n%s", "method", "seed", "queue", "accuracy",
-                "@1e-2", "@1e-3", "seconds", lines.c_str());
-    std::string html = "<h2>ArcFace and BroadFace, same seeds and steps</h2><div class=\"scroll\"><table><thead><tr><th>method</th><th>seeds</th><th>accuracy %</th><th>TAR % @ FAR 1e-2</th>"
-                       "<th>training s</th></tr></thead><tbody>";
+    std::printf(
+        "\nVerification on identities never seen in training (%% ; +- standard error over 10 folds)\n%-10s %5s %6s   "
+        "%15s   %6s   %6s   %7s\n%s",
+        "method", "seed", "queue", "accuracy", "@1e-2", "@1e-3", "seconds", lines.c_str());
+    std::string html =
+        "<h2>ArcFace and BroadFace, same seeds and steps</h2><div "
+        "class=\"scroll\"><table><thead><tr><th>method</th><th>seeds</th><th>accuracy %</th><th>TAR % @ FAR 1e-2</th>"
+        "<th>training s</th></tr></thead><tbody>";
     std::printf("\nmean over %d seed%s (+- standard error over seeds)\n", a.seeds, a.seeds == 1 ? "" : "s");
     for (const int broad : {0, 1}) {
         char line[256];
-        std::snprintf(line, sizeof line, "%-10s accuracy %.2f +- %.2f   TAR@FAR 1e-2 %.2f +- %.2f   %.1f s a run", broad ? "BroadFace" : "ArcFace", accuracy[broad].mean(), accuracy[broad].error(),
+        std::snprintf(line, sizeof line, "%-10s accuracy %.2f +- %.2f   TAR@FAR 1e-2 %.2f +- %.2f   %.1f s a run",
+                      broad ? "BroadFace" : "ArcFace", accuracy[broad].mean(), accuracy[broad].error(),
                       tar[broad].mean(), tar[broad].error(), seconds[broad].mean());
         std::printf("%s\n", line);
-        std::snprintf(line, sizeof line, "<tr><td>%s</td><td>%d</td><td>%.2f &plusmn; %.2f</td><td>%.2f &plusmn; %.2f</td><td>%.1f</td></tr>", broad ? "BroadFace" : "ArcFace", a.seeds, accuracy[broad].mean(),
-                      accuracy[broad].error(), tar[broad].mean(), tar[broad].error(), seconds[broad].mean());
+        std::snprintf(
+            line, sizeof line,
+            "<tr><td>%s</td><td>%d</td><td>%.2f &plusmn; %.2f</td><td>%.2f &plusmn; %.2f</td><td>%.1f</td></tr>",
+            broad ? "BroadFace" : "ArcFace", a.seeds, accuracy[broad].mean(), accuracy[broad].error(),
+            tar[broad].mean(), tar[broad].error(), seconds[broad].mean());
         html += line;
     }
-    const double gain = accuracy[1].mean() - accuracy[0].mean(), noise = std::hypot(accuracy[0].error(), accuracy[1].error());
-    const char* verdict = a.seeds < 2                     ? "one seed decides nothing"
-                          : std::abs(gain) < 2 * noise    ? "within the noise of these seeds"
-                          : gain > 0                      ? "BroadFace is ahead by more than twice the noise"
-                                                          : "plain ArcFace is ahead by more than twice the noise";
+    const double gain = accuracy[1].mean() - accuracy[0].mean(),
+                 noise = std::hypot(accuracy[0].error(), accuracy[1].error());
+    const char* verdict = a.seeds < 2                  ? "one seed decides nothing"
+                          : std::abs(gain) < 2 * noise ? "within the noise of these seeds"
+                          : gain > 0                   ? "BroadFace is ahead by more than twice the noise"
+                                                       : "plain ArcFace is ahead by more than twice the noise";
     char line[256];
-    std::snprintf(line, sizeof line, "difference %+.2f points of accuracy: %s. Pixel cosine alone: %.2f %%.", gain, verdict, 100 * pixels.folds.mean);
+    std::snprintf(line, sizeof line, "difference %+.2f points of accuracy: %s. Pixel cosine alone: %.2f %%.", gain,
+                  verdict, 100 * pixels.folds.mean);
     std::printf("%s\n", line);
     html += std::string("</tbody></table></div><p>") + line + "</p>";
     const std::filesystem::path report = std::filesystem::path(a.output) / "report.html";

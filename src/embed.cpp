@@ -1,3 +1,5 @@
+#include "bf/train/embed.hpp"
+
 #include <unistd.h>
 
 #include <cstdio>
@@ -5,7 +7,6 @@
 
 #include "bf/data/file_dataset.hpp"
 #include "bf/io/npy.hpp"
-#include "bf/train/embed.hpp"
 #include "commands.hpp"
 #include "session.hpp"
 
@@ -15,7 +16,8 @@ namespace {
 /// Every image below a folder, sorted, or the first column of a list.
 std::vector<FileDataset::Entry> find_images(const EmbedArguments& a) {
     namespace fs = std::filesystem;
-    if (!a.list.empty()) return read_list(a.list, a.images.empty() ? fs::path(a.list).parent_path() : fs::path(a.images));
+    if (!a.list.empty())
+        return read_list(a.list, a.images.empty() ? fs::path(a.list).parent_path() : fs::path(a.images));
     BF_CHECK_DATA(fs::is_directory(a.images), a.images, "is not a folder");
     std::vector<FileDataset::Entry> entries;
     for (const auto& entry : fs::recursive_directory_iterator(a.images))
@@ -35,18 +37,20 @@ int run_embed(const EmbedArguments& a) {
     std::iota(all.begin(), all.end(), 0);
     const bool terminal = isatty(STDERR_FILENO) != 0;
     std::int64_t shown = 0;
-    const Tensor e = embed(*net, images, all, net->options().image_size, {.batch_size = a.batch, .flip = !a.no_flip}, [&](std::int64_t done) {
-        if (!terminal && done < images.size() && done - shown < 1000) return;
-        shown = done;
-        std::fprintf(stderr, "%s%lld/%lld images%s", terminal ? "\r" : "", static_cast<long long>(done), static_cast<long long>(images.size()),
-                     terminal && done < images.size() ? "" : "\n");
-    });
+    const Tensor e =
+        embed(*net, images, all, net->options().image_size, {.batch_size = a.batch, .flip = !a.no_flip},
+              [&](std::int64_t done) {
+                  if (!terminal && done < images.size() && done - shown < 1000) return;
+                  shown = done;
+                  std::fprintf(stderr, "%s%lld/%lld images%s", terminal ? "\r" : "", static_cast<long long>(done),
+                               static_cast<long long>(images.size()), terminal && done < images.size() ? "" : "\n");
+              });
     std::string names;
     for (const std::int64_t i : all) names += images.name(i) + "\n";
     save_npy(a.out + ".npy", e);
     write_file(a.out + ".txt", names);
-    std::printf("%s.npy: %s, raw embeddings%s; %s.txt: the files in the same order\n", a.out.c_str(), e.shape().str().c_str(),
-                a.no_flip ? "" : " (image plus mirror image)", a.out.c_str());
+    std::printf("%s.npy: %s, raw embeddings%s; %s.txt: the files in the same order\n", a.out.c_str(),
+                e.shape().str().c_str(), a.no_flip ? "" : " (image plus mirror image)", a.out.c_str());
     return 0;
 }
 

@@ -9,7 +9,8 @@ namespace bf::program {
 int run_eval(const EvalArguments& a) {
     BF_CHECK(a.pixels || !a.model.empty(), "eval", "want --model FILE or RUN (or --pixels for the baseline)");
     BF_CHECK(a.synthetic || (!a.pairs.empty() && !a.root.empty()), "eval", "want --pairs FILE and --root FOLDER");
-    ValConfig val{.name = a.kind, .kind = a.kind, .root = a.root, .pairs = a.pairs, .only_fold = a.fold, .folds = a.folds};
+    ValConfig val{
+        .name = a.kind, .kind = a.kind, .root = a.root, .pairs = a.pairs, .only_fold = a.fold, .folds = a.folds};
     if (a.synthetic) val.name = val.kind = "synthetic";
     std::shared_ptr<IResNet> net;
     if (!a.pixels) net = load_model(a.model);
@@ -19,9 +20,12 @@ int run_eval(const EvalArguments& a) {
     if (a.json) {
         std::fputs(v.record(0).line().c_str(), stdout);
     } else {
-        std::printf("protocol: %d-fold verification, %zu pairs; embedding of image plus mirror image, squared distance of unit vectors,\n"
-                    "          thresholds 0..3.99 by 0.01, same if distance < threshold, first best threshold of the other folds\n%s\n",
-                    set.folds, v.pairs, v.line().c_str());
+        std::printf(
+            "protocol: %d-fold verification, %zu pairs; embedding of image plus mirror image, squared distance of unit "
+            "vectors,\n"
+            "          thresholds 0..3.99 by 0.01, same if distance < threshold, first best threshold of the other "
+            "folds\n%s\n",
+            set.folds, v.pairs, v.line().c_str());
     }
     if (!a.out.empty()) {
         std::filesystem::create_directories(a.out);

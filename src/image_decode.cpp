@@ -96,10 +96,11 @@ Image stb_to_rgb(Bytes bytes, const std::string& name, const DecodeLimits& limit
     const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
     const int size = static_cast<int>(bytes.size());
     int width = 0, height = 0, channels = 0;
-    if (!stbi_info_from_memory(data, size, &width, &height, &channels)) bad(name, concat("damaged image: ", stbi_failure_reason()));
+    if (!stbi_info_from_memory(data, size, &width, &height, &channels))
+        bad(name, concat("damaged image: ", stbi_failure_reason()));
     check_size(name, width, height, limits);
-    const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(stbi_load_from_memory(data, size, &width, &height, &channels, 3),
-                                                           stbi_image_free);
+    const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
+        stbi_load_from_memory(data, size, &width, &height, &channels, 3), stbi_image_free);
     if (!pixels) bad(name, concat("damaged image: ", stbi_failure_reason()));
     Image image(width, height);
     std::memcpy(image.pixels.data(), pixels.get(), image.pixels.size());
@@ -130,7 +131,8 @@ Image netpbm_to_rgb(Bytes bytes, const std::string& name, const DecodeLimits& li
     if (top < 1 || top > 255) bad(name, concat("PGM/PPM depth; got maximum ", top, ", want 1..255"));
     ++at;
     const std::size_t wanted = static_cast<std::size_t>(width * height * channels);
-    if (bytes.size() < at + wanted) bad(name, concat("file ends early; got ", bytes.size(), " bytes, want ", at + wanted));
+    if (bytes.size() < at + wanted)
+        bad(name, concat("file ends early; got ", bytes.size(), " bytes, want ", at + wanted));
     Image image(static_cast<int>(width), static_cast<int>(height));
     for (std::size_t i = 0; i < image.pixels.size(); ++i)
         image.pixels[i] = static_cast<std::uint8_t>(
@@ -142,7 +144,8 @@ Image netpbm_to_rgb(Bytes bytes, const std::string& name, const DecodeLimits& li
 
 Image decode_image(Bytes bytes, const std::string& name, const DecodeLimits& limits) {
     if (bytes.empty()) bad(name, "the file is empty");
-    if (bytes.size() > limits.max_file) bad(name, concat("file size; got ", bytes.size(), " bytes, want at most ", limits.max_file));
+    if (bytes.size() > limits.max_file)
+        bad(name, concat("file size; got ", bytes.size(), " bytes, want at most ", limits.max_file));
     std::array<int, 4> magic{};
     for (std::size_t i = 0; i < 4 && i < bytes.size(); ++i) magic[i] = std::to_integer<int>(bytes[i]);
     if (magic[0] == 0xFF && magic[1] == 0xD8) {
@@ -174,7 +177,8 @@ Image read_image(const std::filesystem::path& path, const DecodeLimits& limits) 
     std::ifstream in(path, std::ios::binary | std::ios::ate);
     if (!in || std::filesystem::is_directory(path)) bad(path.string(), "cannot be read; hint: does the file exist?");
     const auto size = static_cast<std::size_t>(in.tellg());
-    if (size > limits.max_file) bad(path.string(), concat("file size; got ", size, " bytes, want at most ", limits.max_file));
+    if (size > limits.max_file)
+        bad(path.string(), concat("file size; got ", size, " bytes, want at most ", limits.max_file));
     std::vector<std::byte> bytes(size);
     in.seekg(0);
     in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size));

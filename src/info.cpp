@@ -30,27 +30,35 @@ double memory_gib() {
 }  // namespace
 
 std::string build_facts() {
-    return concat("bf ", version, ", ", Eigen::SimdInstructionSetsInUse(), ", Eigen ", EIGEN_WORLD_VERSION, ".", EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION,
-                  ", compiler ", __VERSION__, ", devices: cpu; on ", processor(), ", ", std::thread::hardware_concurrency(), " threads");
+    return concat("bf ", version, ", ", Eigen::SimdInstructionSetsInUse(), ", Eigen ", EIGEN_WORLD_VERSION, ".",
+                  EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION, ", compiler ", __VERSION__, ", devices: cpu; on ",
+                  processor(), ", ", std::thread::hardware_concurrency(), " threads");
 }
 
 int run_info(bool json) {
     if (json) {
         Record r("info");
-        r.put("version", version).put("simd", Eigen::SimdInstructionSetsInUse()).put("compiler", __VERSION__).put("processor", processor())
-            .put("threads", static_cast<double>(cpu_pool().threads())).put("memory_gib", memory_gib());
+        r.put("version", version)
+            .put("simd", Eigen::SimdInstructionSetsInUse())
+            .put("compiler", __VERSION__)
+            .put("processor", processor())
+            .put("threads", static_cast<double>(cpu_pool().threads()))
+            .put("memory_gib", memory_gib());
         std::fputs(r.line().c_str(), stdout);
         return 0;
     }
-    std::printf("%s\n%.1f GiB memory, %d compute threads (BF_THREADS or threads = N changes that)\nCUDA backend: not part of this build\n\nnetworks (112 x 112, 512-d):\n",
-                build_facts().c_str(), memory_gib(), cpu_pool().threads());
+    std::printf(
+        "%s\n%.1f GiB memory, %d compute threads (BF_THREADS or threads = N changes that)\nCUDA backend: not part of "
+        "this build\n\nnetworks (112 x 112, 512-d):\n",
+        build_facts().c_str(), memory_gib(), cpu_pool().threads());
     for (const char* name : {"iresnet_small", "r18", "r34", "r50", "r100", "r200"}) {
         const IResNetOptions options = iresnet_options(name);
         std::printf("  %-14s %8.3f GMAC\n", name, 1e-9 * static_cast<double>(multiply_accumulates(options)));
     }
-    std::printf("margin heads: arcface, cosface, combined, sphereface, softmax; exact or straight-through gradients\n"
-                "images: JPEG, PNG, PGM, PPM; data: synthetic faces, folders, lists, LFW pairs, pair lists\n"
-                "files: safetensors (weights, checkpoints), npy (embeddings), metrics.jsonl, report.html\n");
+    std::printf(
+        "margin heads: arcface, cosface, combined, sphereface, softmax; exact or straight-through gradients\n"
+        "images: JPEG, PNG, PGM, PPM; data: synthetic faces, folders, lists, LFW pairs, pair lists\n"
+        "files: safetensors (weights, checkpoints), npy (embeddings), metrics.jsonl, report.html\n");
     return 0;
 }
 

@@ -23,8 +23,11 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
     for (int i = 1; i < argc; ++i) {
         const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
         const bool command = i == 1 && word[0] != '-';
-        if (std::find(known.begin(), known.end(), word) != known.end() || (!command && message.find(word) == std::string::npos)) continue;
-        const std::string near = bf::program::nearest(word, known), what = command ? "unknown command " + word : message;
+        if (std::find(known.begin(), known.end(), word) != known.end() ||
+            (!command && message.find(word) == std::string::npos))
+            continue;
+        const std::string near = bf::program::nearest(word, known),
+                          what = command ? "unknown command " + word : message;
         return what + (near.empty() ? "; hint: bf --help lists the commands" : "; hint: did you mean " + near + "?");
     }
     return message + "; hint: bf --help, bf COMMAND --help";
@@ -42,7 +45,9 @@ int main(int argc, char** argv) {
     TrainArguments train;
     CLI::App* t = app.add_subcommand("train", "Train as a TOML file says; results go to the folder `output`");
     t->add_option("config", train.config, "TOML file (see --help-config)");
-    t->add_option("--set", train.settings, "Change a key, such as --set broadface.queue=8192 (repeatable)")->take_all()->allow_extra_args(false);
+    t->add_option("--set", train.settings, "Change a key, such as --set broadface.queue=8192 (repeatable)")
+        ->take_all()
+        ->allow_extra_args(false);
     t->add_option("--resume", train.resume, "Continue the run in this folder from its newest intact checkpoint");
     t->add_option("--output", train.output, "Folder of the run (the key output)");
     t->add_option("--device", train.device, "cpu or cuda (the key device)");
@@ -65,9 +70,11 @@ int main(int argc, char** argv) {
     e->callback([&] { chosen = [&] { return run_eval(eval); }; });
 
     EmbedArguments embed;
-    CLI::App* m = app.add_subcommand("embed", "Embed images: OUT.npy with one row an image, OUT.txt with the file names");
+    CLI::App* m =
+        app.add_subcommand("embed", "Embed images: OUT.npy with one row an image, OUT.txt with the file names");
     m->add_option("--model", embed.model, "model.safetensors, a checkpoint, or a run folder")->required();
-    m->add_option("--images", embed.images, "Folder, searched with its sub-folders; with --list the folder its paths are relative to");
+    m->add_option("--images", embed.images,
+                  "Folder, searched with its sub-folders; with --list the folder its paths are relative to");
     m->add_option("--list", embed.list, "List of path<TAB>label");
     m->add_option("--out", embed.out, "Prefix of the two files")->required();
     m->add_option("--batch", embed.batch, "Images at a time")->check(CLI::Range(1, 4096));

@@ -17,7 +17,8 @@ namespace {
 
 std::string escape(const std::string& text) {
     std::string out;
-    for (const char c : text) out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+    for (const char c : text)
+        out += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
     return out;
 }
 std::string format(double v, int digits) {
@@ -61,11 +62,14 @@ struct Loaded {
     int colour;
 };
 
-std::vector<std::pair<double, double>> collect(const Loaded& l, const std::string& kind, const std::string& key, const std::string& set = "") {
+std::vector<std::pair<double, double>> collect(const Loaded& l, const std::string& kind, const std::string& key,
+                                               const std::string& set = "") {
     std::vector<std::pair<double, double>> points;
     for (const Json& r : l.records) {
         const Json* v = r.find(key);
-        if (r.string_or("kind", "") != kind || !v || !v->is(Json::Kind::number) || (!set.empty() && r.string_or("name", "") != set)) continue;
+        if (r.string_or("kind", "") != kind || !v || !v->is(Json::Kind::number) ||
+            (!set.empty() && r.string_or("name", "") != set))
+            continue;
         points.emplace_back(r.number_or("step", 0), v->number);
     }
     return points;
@@ -98,48 +102,59 @@ std::string draw(const Chart& chart) {
     if (!(x0 <= x1)) return "";
     if (x1 - x0 < 1e-9) x1 = x0 + 1;
     // nearly equal values (rounding apart) are drawn as one level
-    if (y1 - y0 <= 1e-9 * std::max(std::abs(y0), std::abs(y1)) || y0 == y1) y0 -= 0.5 * std::max(1e-6, std::abs(y0)), y1 += 0.5 * std::max(1e-6, std::abs(y1));
+    if (y1 - y0 <= 1e-9 * std::max(std::abs(y0), std::abs(y1)) || y0 == y1)
+        y0 -= 0.5 * std::max(1e-6, std::abs(y0)), y1 += 0.5 * std::max(1e-6, std::abs(y1));
     const double pad = 0.05 * (y1 - y0);
     y0 = y0 >= 0 && y0 - pad < 0 ? 0 : y0 - pad;
     y1 += pad;
     const auto px = [&](double x) { return left + (x - x0) / (x1 - x0) * (width - left - right); };
     const auto py = [&](double y) { return height - bottom - (y - y0) / (y1 - y0) * (height - top - bottom); };
     std::ostringstream svg;
-    svg << "<svg viewBox=\"0 0 " << width << ' ' << height << "\" role=\"img\" aria-label=\"" << escape(chart.title) << "\">"
+    svg << "<svg viewBox=\"0 0 " << width << ' ' << height << "\" role=\"img\" aria-label=\"" << escape(chart.title)
+        << "\">"
         << "<text class=\"title\" x=\"8\" y=\"18\">" << escape(chart.title) << "</text>";
     for (const double t : ticks(y0, y1))
-        svg << "<line class=\"grid-line\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << format(py(t), 1) << "\" y2=\"" << format(py(t), 1)
-            << "\"/><text x=\"" << left - 6 << "\" y=\"" << format(py(t) + 4, 1) << "\" text-anchor=\"end\">" << tick_text(t) << "</text>";
+        svg << "<line class=\"grid-line\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\""
+            << format(py(t), 1) << "\" y2=\"" << format(py(t), 1) << "\"/><text x=\"" << left - 6 << "\" y=\""
+            << format(py(t) + 4, 1) << "\" text-anchor=\"end\">" << tick_text(t) << "</text>";
     std::vector<double> across = ticks(x0, x1);
     if (chart.log_x) {
         across.clear();
         for (double e = std::ceil(x0); e <= x1 + 1e-9; ++e) across.push_back(e);
     }
     for (const double t : across)
-        svg << "<line class=\"grid-line\" y1=\"" << top << "\" y2=\"" << height - bottom << "\" x1=\"" << format(px(t), 1) << "\" x2=\"" << format(px(t), 1)
-            << "\"/><text x=\"" << format(px(t), 1) << "\" y=\"" << height - bottom + 16 << "\" text-anchor=\"middle\">" << tick_text(chart.log_x ? std::pow(10, t) : t) << "</text>";
-    svg << "<line class=\"axis\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << height - bottom << "\" y2=\"" << height - bottom << "\"/>"
-        << "<text x=\"" << (left + width - right) / 2 << "\" y=\"" << height - 8 << "\" text-anchor=\"middle\">" << escape(chart.x_label) << "</text>"
-        << "<text transform=\"translate(13 " << (top + height - bottom) / 2 << ") rotate(-90)\" text-anchor=\"middle\">" << escape(chart.y_label) << "</text>";
+        svg << "<line class=\"grid-line\" y1=\"" << top << "\" y2=\"" << height - bottom << "\" x1=\""
+            << format(px(t), 1) << "\" x2=\"" << format(px(t), 1) << "\"/><text x=\"" << format(px(t), 1) << "\" y=\""
+            << height - bottom + 16 << "\" text-anchor=\"middle\">" << tick_text(chart.log_x ? std::pow(10, t) : t)
+            << "</text>";
+    svg << "<line class=\"axis\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << height - bottom
+        << "\" y2=\"" << height - bottom << "\"/>"
+        << "<text x=\"" << (left + width - right) / 2 << "\" y=\"" << height - 8 << "\" text-anchor=\"middle\">"
+        << escape(chart.x_label) << "</text>"
+        << "<text transform=\"translate(13 " << (top + height - bottom) / 2 << ") rotate(-90)\" text-anchor=\"middle\">"
+        << escape(chart.y_label) << "</text>";
     for (const Series& s : chart.series) {
-        svg << "<polyline fill=\"none\" stroke=\"var(--c" << s.colour % 6 << ")\" stroke-width=\"" << (s.faint ? 1 : 2) << "\" stroke-linejoin=\"round\" opacity=\"" << (s.faint ? 0.25 : 0.95)
-            << "\" points=\"";
+        svg << "<polyline fill=\"none\" stroke=\"var(--c" << s.colour % 6 << ")\" stroke-width=\"" << (s.faint ? 1 : 2)
+            << "\" stroke-linejoin=\"round\" opacity=\"" << (s.faint ? 0.25 : 0.95) << "\" points=\"";
         for (const auto& [x, y] : s.points)
-            if (!chart.log_x || x > 0) svg << format(px(chart.log_x ? std::log10(x) : x), 1) << ',' << format(py(y), 1) << ' ';
+            if (!chart.log_x || x > 0)
+                svg << format(px(chart.log_x ? std::log10(x) : x), 1) << ',' << format(py(y), 1) << ' ';
         svg << "\"/>";
     }
     std::set<std::string> named;
     for (const Series& s : chart.series) {
         if (s.faint || s.name.empty() || !named.insert(s.name).second) continue;
         const double y = top + 4 + 16 * static_cast<double>(named.size() - 1);
-        svg << "<rect x=\"" << width - right - 150 << "\" y=\"" << y << "\" width=\"12\" height=\"4\" fill=\"var(--c" << s.colour % 6 << ")\"/><text x=\"" << width - right - 132 << "\" y=\"" << y + 6
-            << "\">" << escape(s.name) << "</text>";
+        svg << "<rect x=\"" << width - right - 150 << "\" y=\"" << y << "\" width=\"12\" height=\"4\" fill=\"var(--c"
+            << s.colour % 6 << ")\"/><text x=\"" << width - right - 132 << "\" y=\"" << y + 6 << "\">" << escape(s.name)
+            << "</text>";
     }
     svg << "</svg>";
     return svg.str();
 }
 
-void write_report(const std::filesystem::path& path, const std::string& title, const std::vector<ReportRun>& runs, const std::string& summary) {
+void write_report(const std::filesystem::path& path, const std::string& title, const std::vector<ReportRun>& runs,
+                  const std::string& summary) {
     std::vector<Loaded> loaded;
     std::map<std::string, int> colours;
     for (const ReportRun& run : runs) {
@@ -148,7 +163,9 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
         loaded.push_back({{run.name, group, run.folder}, read_metrics(run.folder / "metrics.jsonl"), colour});
     }
     std::string charts;
-    const auto chart = [&](const std::string& name, const std::string& y, const std::function<void(const Loaded&, Chart&)>& add, const std::string& x = "step", bool log_x = false) {
+    const auto chart = [&](const std::string& name, const std::string& y,
+                           const std::function<void(const Loaded&, Chart&)>& add, const std::string& x = "step",
+                           bool log_x = false) {
         Chart c{name, x, y, log_x, {}};
         for (const Loaded& l : loaded) add(l, c);
         const std::string svg = draw(c);
@@ -156,27 +173,33 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
     };
     const auto plain = [](const std::string& kind, const std::string& key, const std::string& set = "") {
         return [=](const Loaded& l, Chart& c) {
-            if (auto points = collect(l, kind, key, set); !points.empty()) c.series.push_back({l.run.group, l.colour, std::move(points)});
+            if (auto points = collect(l, kind, key, set); !points.empty())
+                c.series.push_back({l.run.group, l.colour, std::move(points)});
         };
     };
     std::set<std::string> sets;
     for (const Loaded& l : loaded)
         for (const Json& r : l.records)
             if (r.string_or("kind", "") == "eval") sets.insert(r.string_or("name", ""));
-    for (const std::string& set : sets) chart("Verification accuracy: " + set, "accuracy", plain("eval", "accuracy", set));
     for (const std::string& set : sets)
-        chart("ROC at the end: " + set, "TAR", [&](const Loaded& l, Chart& c) {
-            for (auto r = l.records.rbegin(); r != l.records.rend(); ++r) {
-                const Json* roc = r->find("roc");
-                if (!roc || r->string_or("name", "") != set) continue;
-                Series s{l.run.group, l.colour, {}};
-                for (const Json& p : roc->array)
-                    if (p.array.size() == 2) s.points.emplace_back(p.array[0].number, p.array[1].number);
-                c.series.push_back(s);
-                return;
-            }
-        }, "FAR", true);
-    for (const auto& [key, name] : {std::pair{"loss", "Loss of the encoder (batch)"}, std::pair{"loss_cls", "Loss of the classifier (batch and queue)"}})
+        chart("Verification accuracy: " + set, "accuracy", plain("eval", "accuracy", set));
+    for (const std::string& set : sets)
+        chart(
+            "ROC at the end: " + set, "TAR",
+            [&](const Loaded& l, Chart& c) {
+                for (auto r = l.records.rbegin(); r != l.records.rend(); ++r) {
+                    const Json* roc = r->find("roc");
+                    if (!roc || r->string_or("name", "") != set) continue;
+                    Series s{l.run.group, l.colour, {}};
+                    for (const Json& p : roc->array)
+                        if (p.array.size() == 2) s.points.emplace_back(p.array[0].number, p.array[1].number);
+                    c.series.push_back(s);
+                    return;
+                }
+            },
+            "FAR", true);
+    for (const auto& [key, name] : {std::pair{"loss", "Loss of the encoder (batch)"},
+                                    std::pair{"loss_cls", "Loss of the classifier (batch and queue)"}})
         chart(name, "loss", [key = key](const Loaded& l, Chart& c) {
             const auto points = collect(l, "step", key);
             if (points.empty()) return;
@@ -189,7 +212,8 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
     chart("Queue: identities seen at once", "identities", plain("queue", "distinct"));
     chart("Queue: mean age of a row", "steps", plain("queue", "mean_age"));
     chart("Queue rows against the same images encoded now", "mean cosine", [](const Loaded& l, Chart& c) {
-        if (auto p = collect(l, "queue", "cos_compensated"); !p.empty()) c.series.push_back({"compensated", 0, std::move(p)});
+        if (auto p = collect(l, "queue", "cos_compensated"); !p.empty())
+            c.series.push_back({"compensated", 0, std::move(p)});
         if (auto p = collect(l, "queue", "cos_plain"); !p.empty()) c.series.push_back({"as stored", 1, std::move(p)});
     });
 
@@ -198,23 +222,33 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
         for (const std::string& set : sets)
             for (auto r = l.records.rbegin(); r != l.records.rend(); ++r) {
                 if (r->string_or("kind", "") != "eval" || r->string_or("name", "") != set) continue;
-                const auto cell = [&](const char* key, double factor, int digits) { return "<td>" + format(factor * r->number_or(key, 0), digits) + "</td>"; };
-                table += "<tr><td><span class=\"key\" style=\"background:var(--c" + std::to_string(l.colour % 6) + ")\"></span>" + escape(l.run.name) + "</td><td>" + escape(set) + "</td>" + cell("step", 1, 0) +
-                         cell("accuracy", 100, 2) + cell("se", 100, 2) + cell("auc", 1, 4) + cell("eer", 100, 2) + cell("tar_far_1e-2", 100, 2) + cell("tar_far_1e-3", 100, 2) + "</tr>";
+                const auto cell = [&](const char* key, double factor, int digits) {
+                    return "<td>" + format(factor * r->number_or(key, 0), digits) + "</td>";
+                };
+                table += "<tr><td><span class=\"key\" style=\"background:var(--c" + std::to_string(l.colour % 6) +
+                         ")\"></span>" + escape(l.run.name) + "</td><td>" + escape(set) + "</td>" + cell("step", 1, 0) +
+                         cell("accuracy", 100, 2) + cell("se", 100, 2) + cell("auc", 1, 4) + cell("eer", 100, 2) +
+                         cell("tar_far_1e-2", 100, 2) + cell("tar_far_1e-3", 100, 2) + "</tr>";
                 break;
             }
     std::ostringstream html;
-    html << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" << escape(title) << "</title><style>" << style
-         << "</style></head><body><main><h1>" << escape(title) << "</h1><p class=\"soft\">" << escape(build_facts()) << "</p>" << summary;
+    html << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+            "content=\"width=device-width,initial-scale=1\"><title>"
+         << escape(title) << "</title><style>" << style << "</style></head><body><main><h1>" << escape(title)
+         << "</h1><p class=\"soft\">" << escape(build_facts()) << "</p>" << summary;
     if (!table.empty())
-        html << "<h2>Verification at the last evaluation</h2><div class=\"scroll\"><table><thead><tr><th>run</th><th>set</th><th>step</th><th>accuracy %</th><th>SE</th><th>AUC</th><th>EER %</th>"
-             << "<th>TAR % @ FAR 1e-2</th><th>TAR % @ FAR 1e-3</th></tr></thead><tbody>" << table << "</tbody></table></div>";
+        html << "<h2>Verification at the last evaluation</h2><div "
+                "class=\"scroll\"><table><thead><tr><th>run</th><th>set</th><th>step</th><th>accuracy "
+                "%</th><th>SE</th><th>AUC</th><th>EER %</th>"
+             << "<th>TAR % @ FAR 1e-2</th><th>TAR % @ FAR 1e-3</th></tr></thead><tbody>" << table
+             << "</tbody></table></div>";
     html << "<h2>Curves</h2><div class=\"grid\">" << charts << "</div><h2>Configuration</h2>";
     for (const Loaded& l : loaded) {
         std::ifstream in(l.run.folder / "config.toml");
         std::stringstream text;
         text << in.rdbuf();
-        html << "<details" << (loaded.size() == 1 ? " open" : "") << "><summary>" << escape(l.run.name) << "</summary><pre>" << escape(text.str()) << "</pre></details>";
+        html << "<details" << (loaded.size() == 1 ? " open" : "") << "><summary>" << escape(l.run.name)
+             << "</summary><pre>" << escape(text.str()) << "</pre></details>";
     }
     html << "</main></body></html>\n";
     write_file(path, html.str());

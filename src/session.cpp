@@ -23,29 +23,39 @@ double since(Clock::time_point start) { return std::chrono::duration<double>(Clo
 std::unique_ptr<Optimizer> optimizer_of(const RunConfig& c, const IResNet& net, const Var& w) {
     const bool all = c.clip_scope == "all";
     std::vector<ParameterGroup> groups(2);
-    groups[0] = {.parameters = net.parameters(), .weight_decay = c.weight_decay, .decay_norm_and_bias = c.decay_norm_and_bias,
+    groups[0] = {.parameters = net.parameters(),
+                 .weight_decay = c.weight_decay,
+                 .decay_norm_and_bias = c.decay_norm_and_bias,
                  .clip_norm = all ? 0 : c.clip_norm};
     groups[1] = {.parameters = {Parameter{"classifier.weight", w}}, .weight_decay = c.weight_decay};
     const double clip = all ? c.clip_norm : 0;
     if (c.optimizer == "adamw") return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.clip_norm = clip});
-    return std::make_unique<Sgd>(std::move(groups), SgdOptions{.momentum = c.momentum, .nesterov = c.nesterov, .clip_norm = clip});
+    return std::make_unique<Sgd>(std::move(groups),
+                                 SgdOptions{.momentum = c.momentum, .nesterov = c.nesterov, .clip_norm = clip});
 }
 
 Schedule schedule_of(const RunConfig& c, std::uint64_t steps_per_epoch, std::uint64_t total) {
-    Schedule s{.lr = c.lr, .warmup_steps = static_cast<std::uint64_t>(c.warmup_epoch) * steps_per_epoch + static_cast<std::uint64_t>(c.warmup_step),
-               .total_steps = total, .gamma = c.lr_gamma};
+    Schedule s{.lr = c.lr,
+               .warmup_steps = static_cast<std::uint64_t>(c.warmup_epoch) * steps_per_epoch +
+                               static_cast<std::uint64_t>(c.warmup_step),
+               .total_steps = total,
+               .gamma = c.lr_gamma};
     s.kind = c.scheduler == "poly"     ? ScheduleKind::poly
              : c.scheduler == "step"   ? ScheduleKind::step
              : c.scheduler == "cosine" ? ScheduleKind::cosine
                                        : ScheduleKind::constant;
-    for (const std::int64_t epoch : c.lr_steps) s.milestones.push_back(static_cast<std::uint64_t>(epoch) * steps_per_epoch);
+    for (const std::int64_t epoch : c.lr_steps)
+        s.milestones.push_back(static_cast<std::uint64_t>(epoch) * steps_per_epoch);
     BF_CHECK(s.warmup_steps < total, "warmup", "got ", s.warmup_steps, " steps of ", total, " in all");
     return s;
 }
 
 std::map<std::string, std::string> model_metadata(const RunConfig& c) {
-    return {{"bf.version", version}, {"bf.network", c.network}, {"bf.embedding_size", std::to_string(c.embedding_size)},
-            {"bf.image_size", std::to_string(c.image_size)}, {"bf.input", "RGB, (x / 255 - 0.5) / 0.5"}};
+    return {{"bf.version", version},
+            {"bf.network", c.network},
+            {"bf.embedding_size", std::to_string(c.embedding_size)},
+            {"bf.image_size", std::to_string(c.image_size)},
+            {"bf.input", "RGB, (x / 255 - 0.5) / 0.5"}};
 }
 
 /// Encodes images as training does (batch statistics) and leaves the running statistics as they were.
@@ -60,11 +70,15 @@ Tensor encode_as_training(IResNet& net, const Tensor& images) {
     return e;
 }
 
-Record queue_record(BroadFace& broad, IResNet& net, const Var& w, const Dataset& data, const RunConfig& c, std::uint64_t step) {
+Record queue_record(BroadFace& broad, IResNet& net, const Var& w, const Dataset& data, const RunConfig& c,
+                    std::uint64_t step) {
     const QueueTelemetry t = broad.telemetry(w.value(), step);
     Record r("queue");
-    r.put("step", static_cast<double>(step)).put("rows", static_cast<double>(t.rows)).put("distinct", static_cast<double>(t.distinct))
-        .put("mean_age", t.mean_age).put("norm_ratio", t.norm_ratio);
+    r.put("step", static_cast<double>(step))
+        .put("rows", static_cast<double>(t.rows))
+        .put("distinct", static_cast<double>(t.distinct))
+        .put("mean_age", t.mean_age)
+        .put("norm_ratio", t.norm_ratio);
     std::vector<std::int64_t> slots;
     const std::vector<std::int64_t> images = broad.sample_indices(128, slots);
     if (images.size() > 1) {
@@ -89,7 +103,10 @@ Margin margin_of(const RunConfig& c) {
 }
 
 std::shared_ptr<IResNet> network_of(const RunConfig& c) {
-    return iresnet(c.network, {.embedding_size = c.embedding_size, .image_size = c.image_size, .dropout = c.dropout, .seed = static_cast<std::uint64_t>(c.seed)});
+    return iresnet(c.network, {.embedding_size = c.embedding_size,
+                               .image_size = c.image_size,
+                               .dropout = c.dropout,
+                               .seed = static_cast<std::uint64_t>(c.seed)});
 }
 
 SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
@@ -104,24 +121,42 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
              "holds a run already; hint: --resume ", folder.string(), " continues it, --output names another folder");
 
     const std::unique_ptr<Dataset> data = open_training_data(c);
-    const Augment augment{c.augment.flip, static_cast<int>(c.augment.crop_pad), static_cast<float>(c.augment.brightness), static_cast<float>(c.augment.contrast),
-                          static_cast<float>(c.augment.saturation), static_cast<float>(c.augment.erase), static_cast<float>(c.augment.low_resolution)};
-    Loader loader(*data, {.batch_size = c.batch_size, .image_size = static_cast<int>(c.image_size), .seed = static_cast<std::uint64_t>(c.seed),
-                          .workers = static_cast<int>(c.num_workers), .augment = augment, .max_bad_share = c.data.max_bad_share});
+    const Augment augment{c.augment.flip,
+                          static_cast<int>(c.augment.crop_pad),
+                          static_cast<float>(c.augment.brightness),
+                          static_cast<float>(c.augment.contrast),
+                          static_cast<float>(c.augment.saturation),
+                          static_cast<float>(c.augment.erase),
+                          static_cast<float>(c.augment.low_resolution)};
+    Loader loader(*data, {.batch_size = c.batch_size,
+                          .image_size = static_cast<int>(c.image_size),
+                          .seed = static_cast<std::uint64_t>(c.seed),
+                          .workers = static_cast<int>(c.num_workers),
+                          .augment = augment,
+                          .max_bad_share = c.data.max_bad_share});
     std::vector<ValidationSet> sets;
     for (const ValConfig& v : c.val) sets.push_back(open_validation(v, c.image_size));
 
     const auto net = network_of(c);
-    const Var w = Var::leaf(Init(static_cast<std::uint64_t>(c.seed) + 1).normal({data->identities(), c.embedding_size}, 0.01));
+    const Var w =
+        Var::leaf(Init(static_cast<std::uint64_t>(c.seed) + 1).normal({data->identities(), c.embedding_size}, 0.01));
     const std::unique_ptr<Optimizer> optimizer = optimizer_of(c, *net, w);
     const auto micro = static_cast<std::uint64_t>(c.gradient_acc);
     const std::uint64_t per_epoch = std::max<std::uint64_t>(1, loader.batches_per_epoch() / micro);
-    const std::uint64_t total = c.num_step ? static_cast<std::uint64_t>(c.num_step) : per_epoch * static_cast<std::uint64_t>(c.num_epoch);
+    const std::uint64_t total =
+        c.num_step ? static_cast<std::uint64_t>(c.num_step) : per_epoch * static_cast<std::uint64_t>(c.num_epoch);
     const BroadFaceConfig& b = c.broadface;
-    BroadFace broad({.queue = b.queue, .compensate = b.compensate, .start_step = static_cast<std::uint64_t>(b.start_step),
-                     .ramp_steps = static_cast<std::uint64_t>(b.ramp_steps), .age_limit = static_cast<std::uint64_t>(b.age_limit),
-                     .direction_only = b.direction_only, .overwrite = b.overwrite}, c.embedding_size);
-    Trainer<BroadFace> trainer(*net, w, *optimizer, {.margin = margin_of(c), .schedule = schedule_of(c, per_epoch, total), .want_gradient_norm = true}, broad);
+    BroadFace broad({.queue = b.queue,
+                     .compensate = b.compensate,
+                     .start_step = static_cast<std::uint64_t>(b.start_step),
+                     .ramp_steps = static_cast<std::uint64_t>(b.ramp_steps),
+                     .age_limit = static_cast<std::uint64_t>(b.age_limit),
+                     .direction_only = b.direction_only,
+                     .overwrite = b.overwrite},
+                    c.embedding_size);
+    Trainer<BroadFace> trainer(
+        *net, w, *optimizer,
+        {.margin = margin_of(c), .schedule = schedule_of(c, per_epoch, total), .want_gradient_norm = true}, broad);
 
     std::ostream silent(nullptr);
     Progress progress(options.progress ? *options.progress : silent, options.terminal);
@@ -137,7 +172,8 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
         if (found) {
             trainer.load_state(found->content.tensors);
             const Tensor at = found->content.tensors.at("loader.position");
-            loader.seek({static_cast<std::uint64_t>(at.data<std::int64_t>()[0]), static_cast<std::uint64_t>(at.data<std::int64_t>()[1])});
+            loader.seek({static_cast<std::uint64_t>(at.data<std::int64_t>()[0]),
+                         static_cast<std::uint64_t>(at.data<std::int64_t>()[1])});
             trained = found->content.tensors.at("session.seconds").item();
             sums.copy_from(found->content.tensors.at("session.sums"));
             progress.line("resumed from " + found->path.string());
@@ -148,15 +184,17 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
     write_file(folder / "config.toml", to_toml(c));
     Metrics metrics(folder / "metrics.jsonl", trainer.steps());
     char facts[256];
-    std::snprintf(facts, sizeof facts, "%s (%.1f M parameters), %lld identities, %lld images, queue %lld, %llu steps", c.network.c_str(),
-                  1e-6 * static_cast<double>(net->parameter_count()), static_cast<long long>(data->identities()), static_cast<long long>(data->size()),
+    std::snprintf(facts, sizeof facts, "%s (%.1f M parameters), %lld identities, %lld images, queue %lld, %llu steps",
+                  c.network.c_str(), 1e-6 * static_cast<double>(net->parameter_count()),
+                  static_cast<long long>(data->identities()), static_cast<long long>(data->size()),
                   static_cast<long long>(b.queue), static_cast<unsigned long long>(total));
     progress.line(facts);
 
     const auto save = [&] {
         StateDict state = trainer.state();
         const LoaderPosition at = loader.position();
-        state["loader.position"] = Tensor::from<std::int64_t>({static_cast<std::int64_t>(at.epoch), static_cast<std::int64_t>(at.batch)}, {2});
+        state["loader.position"] =
+            Tensor::from<std::int64_t>({static_cast<std::int64_t>(at.epoch), static_cast<std::int64_t>(at.batch)}, {2});
         state["session.seconds"] = full({1}, trained, DType::f64);
         state["session.sums"] = sums;
         auto metadata = model_metadata(c);
@@ -201,9 +239,17 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
         if (step % static_cast<std::uint64_t>(c.frequent) == 0 || step == total) {
             const double span = since(mark), n = *counted;
             const double speed = static_cast<double>(timed) * static_cast<double>(c.batch_size * c.gradient_acc) / span;
-            metrics.add(Record("step").put("step", static_cast<double>(step)).put("epoch", static_cast<double>(epoch)).put("loss", *loss / n)
-                            .put("loss_cls", *loss_cls / n).put("accuracy", *accuracy / n).put("lr", report.lr).put("grad_norm", report.gradient_norm)
-                            .put("images_per_s", speed).put("data_wait", wait / span).put("queue", static_cast<double>(broad.size())));
+            metrics.add(Record("step")
+                            .put("step", static_cast<double>(step))
+                            .put("epoch", static_cast<double>(epoch))
+                            .put("loss", *loss / n)
+                            .put("loss_cls", *loss_cls / n)
+                            .put("accuracy", *accuracy / n)
+                            .put("lr", report.lr)
+                            .put("grad_norm", report.gradient_norm)
+                            .put("images_per_s", speed)
+                            .put("data_wait", wait / span)
+                            .put("queue", static_cast<double>(broad.size())));
             progress.show({step, total, epoch, *loss / n, report.lr, speed, wait / span, broad.size(), b.queue});
             std::fill_n(loss, 4, 0.0);
             wait = 0;
@@ -221,11 +267,15 @@ SessionResult run_session(const RunConfig& c, const SessionOptions& options) {
         if (stop || step % static_cast<std::uint64_t>(c.checkpoint_every) == 0 || step == total) save();
         if (stop && step < total) {
             progress.finish();
-            fail(ErrorCode::stopped, folder.string(), "stopped by a signal at step ", step, " with a checkpoint written; hint: bf train --resume ", folder.string());
+            fail(ErrorCode::stopped, folder.string(), "stopped by a signal at step ", step,
+                 " with a checkpoint written; hint: bf train --resume ", folder.string());
         }
     }
     if (!evaluated) evaluate();
-    metrics.add(Record("end").put("step", static_cast<double>(trainer.steps())).put("seconds", trained).put("peak_bytes", static_cast<double>(cpu_allocator().stats().peak)));
+    metrics.add(Record("end")
+                    .put("step", static_cast<double>(trainer.steps()))
+                    .put("seconds", trained)
+                    .put("peak_bytes", static_cast<double>(cpu_allocator().stats().peak)));
     progress.finish();
     save_safetensors(folder / "model.safetensors", net->state(), model_metadata(c));
     write_report(folder / "report.html", folder.filename().string(), {{folder.filename().string(), "", folder}});
@@ -241,7 +291,8 @@ std::shared_ptr<IResNet> load_model(const std::filesystem::path& path) {
     if (fs::is_directory(path)) {
         file = path / "model.safetensors";
         if (!fs::exists(file)) {
-            BF_CHECK_DATA(fs::is_directory(path / "checkpoints"), path.string(), "is not a run: neither model.safetensors nor checkpoints/");
+            BF_CHECK_DATA(fs::is_directory(path / "checkpoints"), path.string(),
+                          "is not a run: neither model.safetensors nor checkpoints/");
             const auto found = CheckpointFolder(path / "checkpoints", 1000).load_latest();
             BF_CHECK_DATA(found, path.string(), "has no intact checkpoint");
             file = found->path;
@@ -249,9 +300,13 @@ std::shared_ptr<IResNet> load_model(const std::filesystem::path& path) {
     }
     SafeTensors content = load_safetensors(file);
     auto& metadata = content.metadata;
-    BF_CHECK_DATA(metadata.count("bf.network"), file.string(), "names no network in its metadata; hint: want a model.safetensors of a bf run");
-    const auto number = [&](const char* key) { return static_cast<std::int64_t>(std::strtoll(metadata[key].c_str(), nullptr, 10)); };
-    auto net = iresnet(metadata["bf.network"], {.embedding_size = number("bf.embedding_size"), .image_size = number("bf.image_size")});
+    BF_CHECK_DATA(metadata.count("bf.network"), file.string(),
+                  "names no network in its metadata; hint: want a model.safetensors of a bf run");
+    const auto number = [&](const char* key) {
+        return static_cast<std::int64_t>(std::strtoll(metadata[key].c_str(), nullptr, 10));
+    };
+    auto net = iresnet(metadata["bf.network"],
+                       {.embedding_size = number("bf.embedding_size"), .image_size = number("bf.image_size")});
     StateDict state = content.tensors;
     if (content.tensors.count("trainer.steps")) {
         state.clear();

@@ -15,8 +15,8 @@ namespace bf::program {
 /// How a run is watched and stopped.
 struct SessionOptions {
     bool resume = false;
-    std::ostream* progress = nullptr;             ///< nullptr: silent
-    bool terminal = false;                        ///< draw a bar in place
+    std::ostream* progress = nullptr;                  ///< nullptr: silent
+    bool terminal = false;                             ///< draw a bar in place
     const volatile std::sig_atomic_t* stop = nullptr;  ///< non-zero: finish the step, save, and throw `stopped`
 };
 

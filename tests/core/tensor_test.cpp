@@ -52,7 +52,7 @@ TEST(Tensor, ErrorsNameWhatWasGotAndWanted) {
 
 TEST(Bf16, RoundsToNearestEven) {
     EXPECT_EQ(static_cast<float>(bf::bf16(1.0f)), 1.0f);
-    EXPECT_EQ(bf::bf16(1.0f + 1.0f / 256).bits, bf::bf16(1.0f).bits);          // a tie goes to even
+    EXPECT_EQ(bf::bf16(1.0f + 1.0f / 256).bits, bf::bf16(1.0f).bits);  // a tie goes to even
     EXPECT_EQ(bf::bf16(1.0f + 3.0f / 256).bits, bf::bf16(1.0f + 4.0f / 256).bits);
     EXPECT_TRUE(std::isnan(static_cast<float>(bf::bf16(std::numeric_limits<float>::quiet_NaN()))));
     EXPECT_TRUE(std::isinf(static_cast<float>(bf::bf16(std::numeric_limits<float>::max()))));
@@ -75,9 +75,7 @@ TEST(ThreadPool, RunsEachTaskOnceAndNests) {
     bf::ThreadPool pool(3);
     for (int round = 0; round < 200; ++round) {
         std::vector<std::atomic<int>> seen(37);
-        pool.run(37, [&](std::int64_t i) {
-            pool.run(2, [&](std::int64_t) { ++seen[static_cast<std::size_t>(i)]; });
-        });
+        pool.run(37, [&](std::int64_t i) { pool.run(2, [&](std::int64_t) { ++seen[static_cast<std::size_t>(i)]; }); });
         for (auto& s : seen) ASSERT_EQ(s, 2);
     }
 }

@@ -26,7 +26,8 @@ fs::path shared_data() {
 class Folder : public ::testing::Test {
   protected:
     void SetUp() override {
-        root = fs::temp_directory_path() / ("bf_data_" + std::to_string(::getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+        root = fs::temp_directory_path() / ("bf_data_" + std::to_string(::getpid()) + "_" +
+                                            ::testing::UnitTest::GetInstance()->current_test_info()->name());
         fs::remove_all(root);
         fs::create_directories(root);
     }
@@ -38,7 +39,9 @@ class Folder : public ::testing::Test {
         out << "P6\n# made by a test\n" << side << ' ' << side << "\n255\n";
         for (int i = 0; i < side * side * 3; ++i) out << static_cast<char>((mark + i * i) % 251);
     }
-    void write_text(const fs::path& path, const std::string& text) const { std::ofstream(path, std::ios::binary) << text; }
+    void write_text(const fs::path& path, const std::string& text) const {
+        std::ofstream(path, std::ios::binary) << text;
+    }
     std::string error_of(const std::function<void()>& f) const {
         try {
             f();
@@ -66,8 +69,10 @@ TEST_F(Decode, DamagedFilesSayWhatIsWrong) {
     write_text(root / "cut.ppm", "P6\n20 20\n255\nabc");
     write_text(root / "huge.ppm", "P6\n99999 99999\n255\n");
     write_text(root / "depth.pgm", "P5\n2 2\n65535\n12345678");
-    EXPECT_NE(error_of([&] { bf::read_image(root / "empty.jpg"); }).find("empty.jpg: the file is empty"), std::string::npos);
-    EXPECT_NE(error_of([&] { bf::read_image(root / "text.jpg"); }).find("got first bytes 68 65 6c 6c"), std::string::npos);
+    EXPECT_NE(error_of([&] { bf::read_image(root / "empty.jpg"); }).find("empty.jpg: the file is empty"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] { bf::read_image(root / "text.jpg"); }).find("got first bytes 68 65 6c 6c"),
+              std::string::npos);
     EXPECT_NE(error_of([&] { bf::read_image(root / "cut.jpg"); }).find("damaged JPEG"), std::string::npos);
     EXPECT_NE(error_of([&] { bf::read_image(root / "cut.png"); }).find("damaged image"), std::string::npos);
     EXPECT_NE(error_of([&] { bf::read_image(root / "cut.ppm"); }).find("file ends early"), std::string::npos);
@@ -117,11 +122,13 @@ TEST_F(Datasets, ListWithFoldsAndFilter) {
     EXPECT_EQ(bf::read_list(root / "list.tsv", root, {.min_images = 2}).size(), 2u);
     write_text(root / "bad.tsv", "a.ppm\t1\nb.ppm one\n");
     EXPECT_NE(error_of([&] { bf::read_list(root / "bad.tsv", root); }).find("bad.tsv:2"), std::string::npos);
-    EXPECT_NE(error_of([&] { bf::read_list(root / "list.tsv", root / "elsewhere"); }).find("missing"), std::string::npos);
+    EXPECT_NE(error_of([&] { bf::read_list(root / "list.tsv", root / "elsewhere"); }).find("missing"),
+              std::string::npos);
 }
 
 TEST_F(Pairs, LfwProtocolFile) {
-    for (const char* name : {"A_B/A_B_0001.jpg", "A_B/A_B_0012.jpg", "C/C_0001.jpg", "D/D_0003.jpg"}) write_ppm(root / name, 1);
+    for (const char* name : {"A_B/A_B_0001.jpg", "A_B/A_B_0012.jpg", "C/C_0001.jpg", "D/D_0003.jpg"})
+        write_ppm(root / name, 1);
     write_text(root / "pairs.txt", "2\t1\nA_B\t1\t12\nA_B\t1\tC\t1\nA_B\t12\t1\nC\t1\tD\t3\n");
     const auto p = bf::read_lfw_pairs(root / "pairs.txt", root);
     EXPECT_EQ(p.paths.size(), 4u);
@@ -130,7 +137,8 @@ TEST_F(Pairs, LfwProtocolFile) {
     EXPECT_EQ(p.fold, (std::vector<int>{1, 1, 2, 2}));
     EXPECT_EQ(bf::read_lfw_pairs(root / "pairs.txt", root, 2).pairs.size(), 2u);
     fs::remove(root / "D/D_0003.jpg");
-    EXPECT_NE(error_of([&] { bf::read_lfw_pairs(root / "pairs.txt", root); }).find("1 of 4 images are missing"), std::string::npos);
+    EXPECT_NE(error_of([&] { bf::read_lfw_pairs(root / "pairs.txt", root); }).find("1 of 4 images are missing"),
+              std::string::npos);
     write_text(root / "short.txt", "2\t1\nA_B\t1\t12\n");
     EXPECT_NE(error_of([&] { bf::read_lfw_pairs(root / "short.txt", root); }).find("short.txt:3"), std::string::npos);
     write_text(root / "list.txt", "A_B/A_B_0001.jpg C/C_0001.jpg 0\nA_B/A_B_0001.jpg A_B/A_B_0012.jpg 1\n");
@@ -151,12 +159,19 @@ void expect_same(const bf::Batch& a, const bf::Batch& b) {
     ASSERT_EQ(std::memcmp(a.indices.raw(), b.indices.raw(), a.indices.bytes()), 0);
     ASSERT_EQ(a.epoch, b.epoch);
 }
-const bf::Augment everything{.flip = true, .crop_pad = 3, .brightness = 0.2f, .contrast = 0.2f, .saturation = 0.2f, .erase = 0.5f, .low_resolution = 0.3f};
+const bf::Augment everything{.flip = true,
+                             .crop_pad = 3,
+                             .brightness = 0.2f,
+                             .contrast = 0.2f,
+                             .saturation = 0.2f,
+                             .erase = 0.5f,
+                             .low_resolution = 0.3f};
 
 TEST(Loader, SameBatchesForAnyNumberOfWorkers) {
     const bf::SyntheticFaces faces({.identities = 6, .images_per_identity = 5, .size = 24});
     bf::Loader one(faces, {.batch_size = 7, .image_size = 24, .workers = 1, .prefetch = 1, .augment = everything}),
-        two(faces, {.batch_size = 7, .image_size = 24, .workers = 2, .augment = everything}), five(faces, {.batch_size = 7, .image_size = 24, .workers = 5, .prefetch = 9, .augment = everything});
+        two(faces, {.batch_size = 7, .image_size = 24, .workers = 2, .augment = everything}),
+        five(faces, {.batch_size = 7, .image_size = 24, .workers = 5, .prefetch = 9, .augment = everything});
     EXPECT_EQ(one.batches_per_epoch(), 4u);
     for (int i = 0; i < 10; ++i) {
         const bf::Batch a = one.next();
@@ -197,7 +212,8 @@ TEST_F(Loading, ADamagedImageIsNamedOrReplaced) {
     const bf::FileDataset data(bf::list_folder(root));
     bf::Loader strict(data, {.batch_size = 20, .image_size = 16});
     EXPECT_NE(error_of([&] { strict.next(); }).find("p0/10.ppm"), std::string::npos);
-    bf::Loader one(data, {.batch_size = 10, .image_size = 16, .workers = 1, .max_bad_share = 0.1}), three(data, {.batch_size = 10, .image_size = 16, .workers = 3, .max_bad_share = 0.1});
+    bf::Loader one(data, {.batch_size = 10, .image_size = 16, .workers = 1, .max_bad_share = 0.1}),
+        three(data, {.batch_size = 10, .image_size = 16, .workers = 3, .max_bad_share = 0.1});
     for (int i = 0; i < 4; ++i) expect_same(one.next(), three.next());
     EXPECT_EQ(one.bad_images().size(), 1u);
     write_text(root / "p1/14.ppm", "broken");
@@ -223,8 +239,10 @@ TEST(Transform, ResizeKeepsConstantsAndMeans) {
 }
 
 TEST(Synthetic, AFunctionOfItsArgumentsAlone) {
-    const bf::SyntheticFaces a({.identities = 5, .images_per_identity = 4, .size = 48}), b({.identities = 5, .images_per_identity = 4, .size = 48}),
-        shifted({.identities = 3, .images_per_identity = 4, .size = 48, .first_identity = 2}), other({.identities = 5, .images_per_identity = 4, .size = 48, .seed = 2});
+    const bf::SyntheticFaces a({.identities = 5, .images_per_identity = 4, .size = 48}),
+        b({.identities = 5, .images_per_identity = 4, .size = 48}),
+        shifted({.identities = 3, .images_per_identity = 4, .size = 48, .first_identity = 2}),
+        other({.identities = 5, .images_per_identity = 4, .size = 48, .seed = 2});
     std::vector<Image> images(20);
     std::thread half([&] {
         for (int i = 0; i < 10; ++i) images[static_cast<std::size_t>(i)] = a.image(i);
@@ -237,7 +255,8 @@ TEST(Synthetic, AFunctionOfItsArgumentsAlone) {
     }
     EXPECT_EQ(shifted.image(0).pixels, a.image(8).pixels);  // identity 2 whichever range names it
     EXPECT_NE(a.image(0).pixels, a.image(1).pixels);
-    for (const int size : {16, 112}) EXPECT_EQ(bf::SyntheticFaces({.identities = 1, .size = size}).image(0).width, size);
+    for (const int size : {16, 112})
+        EXPECT_EQ(bf::SyntheticFaces({.identities = 1, .size = size}).image(0).width, size);
     EXPECT_THROW(a.image(20), bf::Error);
     EXPECT_THROW(bf::SyntheticFaces({.size = 8}), bf::Error);
 }
@@ -250,7 +269,9 @@ TEST(Synthetic, PixelsAloneDoNotTellPeopleApart) {
         const Image image = faces.image(i);
         float mean = 0;
         for (int k = 0; k < 1024; ++k) mean += static_cast<float>(image.pixels[static_cast<std::size_t>(3 * k)]) / 1024;
-        for (int k = 0; k < 1024; ++k) pixels.data<float>()[i * 1024 + k] = static_cast<float>(image.pixels[static_cast<std::size_t>(3 * k)]) - mean;
+        for (int k = 0; k < 1024; ++k)
+            pixels.data<float>()[i * 1024 + k] =
+                static_cast<float>(image.pixels[static_cast<std::size_t>(3 * k)]) - mean;
     }
     const auto r = bf::verify_folds(bf::pair_distances(pixels, pairs.pairs), pairs.same, 10);
     EXPECT_GT(r.mean, 0.50);

@@ -35,7 +35,9 @@ TEST(Verification, AgreesWithTheProtocolWrittenOut) {
     }
 }
 
-TEST(Verification, FoldsAsScikitLearnCutsThem) { EXPECT_EQ(bf::contiguous_folds(7, 3), (std::vector<int>{0, 0, 0, 1, 1, 2, 2})); }
+TEST(Verification, FoldsAsScikitLearnCutsThem) {
+    EXPECT_EQ(bf::contiguous_folds(7, 3), (std::vector<int>{0, 0, 0, 1, 1, 2, 2}));
+}
 
 TEST(Verification, DistancesOfUnitVectors) {
     const Tensor e = Tensor::from<float>({2, 0, 0, 5, -3, 0, 0, 0}, {4, 2});

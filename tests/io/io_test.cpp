@@ -15,7 +15,8 @@ using bf::Tensor;
 class Files : public ::testing::Test {
   protected:
     void SetUp() override {
-        folder = fs::temp_directory_path() / ("bf_io_" + std::to_string(::getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+        folder = fs::temp_directory_path() / ("bf_io_" + std::to_string(::getpid()) + "_" +
+                                              ::testing::UnitTest::GetInstance()->current_test_info()->name());
         fs::remove_all(folder);
         fs::create_directories(folder);
     }
@@ -29,12 +30,17 @@ class Files : public ::testing::Test {
 };
 
 std::map<std::string, Tensor> some_tensors() {
-    return {{"a", Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3})}, {"b.c", Tensor::from<std::int64_t>({-1, 7}, {2})}, {"d", Tensor::from<double>({0.5}, {})},
-            {"empty", Tensor::empty({0, 4})}, {"bytes", Tensor::from<std::uint8_t>({1, 2, 255}, {3})}, {"half", Tensor::from<bf::bf16>({bf::bf16(1.5f)}, {1})}};
+    return {{"a", Tensor::from<float>({1, 2, 3, 4, 5, 6}, {2, 3})},
+            {"b.c", Tensor::from<std::int64_t>({-1, 7}, {2})},
+            {"d", Tensor::from<double>({0.5}, {})},
+            {"empty", Tensor::empty({0, 4})},
+            {"bytes", Tensor::from<std::uint8_t>({1, 2, 255}, {3})},
+            {"half", Tensor::from<bf::bf16>({bf::bf16(1.5f)}, {1})}};
 }
 std::string file_of(const std::string& header, const std::string& data = "") {
     std::string size(8, '\0');
-    for (std::size_t i = 0; i < 8; ++i) size[i] = static_cast<char>((static_cast<std::uint64_t>(header.size()) >> (8 * i)) & 255);
+    for (std::size_t i = 0; i < 8; ++i)
+        size[i] = static_cast<char>((static_cast<std::uint64_t>(header.size()) >> (8 * i)) & 255);
     return size + header + data;
 }
 
@@ -62,23 +68,36 @@ TEST_F(SafeTensors, HostileHeadersAreRefused) {
     write(folder / "good", file_of(good, "1234"));
     EXPECT_NO_THROW(bf::load_safetensors(folder / "good"));
     const std::pair<std::string, std::string> cases[] = {
-        {"empty file", ""}, {"seven bytes", "1234567"}, {"header over the file", file_of(good).substr(0, 30)},
+        {"empty file", ""},
+        {"seven bytes", "1234567"},
+        {"header over the file", file_of(good).substr(0, 30)},
         {"header over the cap", std::string("\xff\xff\xff\xff\xff\xff\xff\x7f", 8) + "{}"},
-        {"no brace", file_of(" " + good, "1234")}, {"not JSON", file_of("{\"a\":", "1234")}, {"text after", file_of(good + "x", "1234")},
-        {"same key twice", file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", "12345678")},
+        {"no brace", file_of(" " + good, "1234")},
+        {"not JSON", file_of("{\"a\":", "1234")},
+        {"text after", file_of(good + "x", "1234")},
+        {"same key twice",
+         file_of(
+             R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
+             "12345678")},
         {"hole", file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})", "12345678")},
-        {"overlap", file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", "1234")},
-        {"rest of file", file_of(good, "12345")}, {"cut file", file_of(good, "123")},
+        {"overlap",
+         file_of(
+             R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+             "1234")},
+        {"rest of file", file_of(good, "12345")},
+        {"cut file", file_of(good, "123")},
         {"offset backwards", file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})", "1234")},
         {"negative offset", file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})", "1234")},
         {"fractional shape", file_of(R"({"a":{"dtype":"F32","shape":[1.5],"data_offsets":[0,4]}})", "1234")},
         {"negative shape", file_of(R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})", "1234")},
-        {"overflowing shape", file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})", "")},
+        {"overflowing shape",
+         file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})", "")},
         {"size mismatch", file_of(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})", "1234")},
         {"unknown dtype", file_of(R"({"a":{"dtype":"F8","shape":[4],"data_offsets":[0,4]}})", "1234")},
         {"seven dimensions", file_of(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1],"data_offsets":[0,4]}})", "1234")},
         {"extra member", file_of(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}})", "1234")},
-        {"metadata of numbers", file_of(R"({"__metadata__":{"k":1}})")}, {"tensor is a list", file_of(R"({"a":[]})")},
+        {"metadata of numbers", file_of(R"({"__metadata__":{"k":1}})")},
+        {"tensor is a list", file_of(R"({"a":[]})")},
         {"deep nesting", file_of("{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}")},
         {"padding of zeros", file_of(good + std::string(2, '\0'), "1234")}};
     for (const auto& [name, bytes] : cases) {
@@ -106,7 +125,8 @@ TEST_F(SafeTensors, CutAnywhereIsADataError) {
 }
 
 TEST_F(SafeTensors, ImagesInNhwcOrderAreRefused) {
-    EXPECT_THROW(bf::save_safetensors(folder / "t", {{"x", Tensor::empty({1, 2, 3, 4}, {.format = bf::Format::nhwc})}}), bf::Error);
+    EXPECT_THROW(bf::save_safetensors(folder / "t", {{"x", Tensor::empty({1, 2, 3, 4}, {.format = bf::Format::nhwc})}}),
+                 bf::Error);
     EXPECT_FALSE(fs::exists(folder / "t"));
 }
 
@@ -138,7 +158,8 @@ TEST_F(Npy, RoundTripAndOtherWriters) {
 
 TEST_F(Checkpoints, NewestIntactOneIsLoaded) {
     bf::CheckpointFolder checkpoints(folder / "c", 2);
-    for (std::uint64_t step : {1, 2, 3}) checkpoints.save(step, {{"w", bf::full({3}, static_cast<double>(step))}}, {{"note", "x"}});
+    for (std::uint64_t step : {1, 2, 3})
+        checkpoints.save(step, {{"w", bf::full({3}, static_cast<double>(step))}}, {{"note", "x"}});
     EXPECT_EQ(checkpoints.list().size(), 2u);
     EXPECT_EQ(checkpoints.load_latest()->step, 3u);
     std::string bytes = read(checkpoints.list().back());
@@ -177,7 +198,8 @@ TEST_F(Json, StrictAndRoundTrip) {
     const bf::Json v = bf::parse_json(R"({"a": [1, 2.5, -3e2, true, null], "b": {"c": "x\u00e9\n"}})", "test");
     EXPECT_EQ(v.find("a")->array[2].number, -300);
     EXPECT_EQ(v.find("b")->find("c")->string, "x\xc3\xa9\n");
-    for (const char* bad : {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "nul", "1 2", "\"\x01\"", "[1e999]", "{a:1}", "'a'"}) EXPECT_THROW(bf::parse_json(bad, "test"), bf::Error) << bad;
+    for (const char* bad : {"", "{", "[1,]", "{\"a\":1,\"a\":2}", "nul", "1 2", "\"\x01\"", "[1e999]", "{a:1}", "'a'"})
+        EXPECT_THROW(bf::parse_json(bad, "test"), bf::Error) << bad;
     for (const double x : {0.1, 1e300, -5e-324, 3.0}) EXPECT_EQ(bf::parse_json(bf::json_number(x), "n").number, x);
     EXPECT_EQ(bf::json_number(std::nan("")), "null");
 }

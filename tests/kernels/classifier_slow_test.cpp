@@ -29,7 +29,8 @@ TEST(Classifier, FullSizeStaysBelowHalfAGibibyte) {
     EXPECT_TRUE(std::isfinite(loss.loss.value().item()));
     EXPECT_TRUE(std::isfinite(loss.classifier_loss.item()));
     double squares = 0;
-    for (std::int64_t i = 0; i < k * d; i += 997) squares += static_cast<double>(w.grad().data<float>()[i]) * static_cast<double>(w.grad().data<float>()[i]);
+    for (std::int64_t i = 0; i < k * d; i += 997)
+        squares += static_cast<double>(w.grad().data<float>()[i]) * static_cast<double>(w.grad().data<float>()[i]);
     EXPECT_GT(squares, 0);
     EXPECT_TRUE(std::isfinite(squares));
 }

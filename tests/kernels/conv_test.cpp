@@ -1,11 +1,10 @@
-#include "bf/kernels/cpu_conv.hpp"
-
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
 #include "bf/base/random.hpp"
+#include "bf/kernels/cpu_conv.hpp"
 
 namespace {
 
@@ -37,7 +36,9 @@ struct Problem {
         dy = draw({g.n, g.c_out, g.h_out(), g.w_out()}, Format::nhwc);
     }
 };
-double at(const Tensor& t, std::int64_t i) { return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]); }
+double at(const Tensor& t, std::int64_t i) {
+    return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]);
+}
 
 struct Passes {
     std::vector<double> y, dx, dw;
@@ -47,7 +48,9 @@ struct Passes {
 Passes reference(const Problem& p) {
     const ConvGeometry& g = p.g;
     const std::int64_t in = g.c_in / g.groups, out = g.c_out / g.groups;
-    Passes r{std::vector<double>(static_cast<std::size_t>(p.dy.numel())), std::vector<double>(static_cast<std::size_t>(p.x.numel())), std::vector<double>(static_cast<std::size_t>(p.w.numel()))};
+    Passes r{std::vector<double>(static_cast<std::size_t>(p.dy.numel())),
+             std::vector<double>(static_cast<std::size_t>(p.x.numel())),
+             std::vector<double>(static_cast<std::size_t>(p.w.numel()))};
     for (std::int64_t n = 0; n < g.n; ++n)
         for (std::int64_t oy = 0; oy < g.h_out(); ++oy)
             for (std::int64_t ox = 0; ox < g.w_out(); ++ox)
@@ -57,7 +60,8 @@ Passes reference(const Problem& p) {
                             for (std::int64_t kx = 0; kx < g.kernel_w; ++kx) {
                                 const std::int64_t iy = oy * g.stride - g.pad + ky, ix = ox * g.stride - g.pad + kx;
                                 if (iy < 0 || ix < 0 || iy >= g.h || ix >= g.w) continue;
-                                const std::int64_t i = ((n * g.h + iy) * g.w + ix) * g.c_in + o / out * in + c, k = ((o * in + c) * g.kernel_h + ky) * g.kernel_w + kx,
+                                const std::int64_t i = ((n * g.h + iy) * g.w + ix) * g.c_in + o / out * in + c,
+                                                   k = ((o * in + c) * g.kernel_h + ky) * g.kernel_w + kx,
                                                    j = ((n * g.h_out() + oy) * g.w_out() + ox) * g.c_out + o;
                                 r.y[static_cast<std::size_t>(j)] += at(p.x, i) * at(p.w, k);
                                 r.dx[static_cast<std::size_t>(i)] += at(p.dy, j) * at(p.w, k);
@@ -72,8 +76,11 @@ struct Outputs {
 
 /// Outputs start as NaN, so that an element that is not written shows.
 Outputs run(const Problem& p, ConvAlgorithm algorithm) {
-    Outputs o{Tensor::empty(p.dy.shape(), p.dy.options()), Tensor::empty(p.x.shape(), p.x.options()), Tensor::empty(p.w.shape(), p.w.options())};
-    for (const Tensor& t : {o.y, o.dx, o.dw}) bf::visit_real(t.dtype(), "test", [&]<class T>() { std::fill_n(t.data<T>(), t.numel(), std::numeric_limits<T>::quiet_NaN()); });
+    Outputs o{Tensor::empty(p.dy.shape(), p.dy.options()), Tensor::empty(p.x.shape(), p.x.options()),
+              Tensor::empty(p.w.shape(), p.w.options())};
+    for (const Tensor& t : {o.y, o.dx, o.dw})
+        bf::visit_real(t.dtype(), "test",
+                       [&]<class T>() { std::fill_n(t.data<T>(), t.numel(), std::numeric_limits<T>::quiet_NaN()); });
     bf::Context ctx;
     bf::cpu::conv2d(ctx, p.g, algorithm, p.x, p.w, o.y);
     bf::cpu::conv2d_dx(ctx, p.g, algorithm, p.dy, p.w, o.dx);
@@ -101,16 +108,18 @@ void expect_close(const Problem& p, ConvAlgorithm algorithm, double tolerance) {
 }
 
 //                                     n  c_in  h   w  c_out kh kw s  p  groups
-const ConvGeometry geometries[] = {{2, 3, 7, 6, 5, 3, 3, 1, 1, 1},   {2, 20, 9, 10, 33, 3, 3, 1, 1, 1}, {1, 17, 5, 5, 18, 3, 3, 2, 1, 1},
-                                   {2, 40, 8, 8, 70, 3, 3, 2, 1, 1}, {2, 4, 8, 9, 6, 1, 1, 1, 0, 1},    {2, 40, 7, 9, 6, 1, 1, 2, 0, 1},
-                                   {1, 3, 11, 11, 4, 7, 7, 2, 3, 1}, {1, 2, 9, 9, 3, 3, 3, 3, 0, 1},    {2, 8, 6, 6, 12, 3, 3, 1, 1, 4},
-                                   {2, 19, 6, 7, 19, 3, 3, 1, 1, 19}, {1, 19, 7, 7, 19, 7, 7, 1, 0, 19}, {2, 19, 7, 7, 19, 3, 3, 2, 1, 19},
-                                   {1, 1, 1, 1, 1, 1, 1, 1, 0, 1},   {3, 16, 1, 1, 16, 3, 3, 1, 1, 1},  {2, 5, 6, 8, 7, 3, 5, 1, 2, 1},
-                                   {9, 24, 12, 12, 24, 3, 3, 1, 1, 1}};
+const ConvGeometry geometries[] = {
+    {2, 3, 7, 6, 5, 3, 3, 1, 1, 1},    {2, 20, 9, 10, 33, 3, 3, 1, 1, 1}, {1, 17, 5, 5, 18, 3, 3, 2, 1, 1},
+    {2, 40, 8, 8, 70, 3, 3, 2, 1, 1},  {2, 4, 8, 9, 6, 1, 1, 1, 0, 1},    {2, 40, 7, 9, 6, 1, 1, 2, 0, 1},
+    {1, 3, 11, 11, 4, 7, 7, 2, 3, 1},  {1, 2, 9, 9, 3, 3, 3, 3, 0, 1},    {2, 8, 6, 6, 12, 3, 3, 1, 1, 4},
+    {2, 19, 6, 7, 19, 3, 3, 1, 1, 19}, {1, 19, 7, 7, 19, 7, 7, 1, 0, 19}, {2, 19, 7, 7, 19, 3, 3, 2, 1, 19},
+    {1, 1, 1, 1, 1, 1, 1, 1, 0, 1},    {3, 16, 1, 1, 16, 3, 3, 1, 1, 1},  {2, 5, 6, 8, 7, 3, 5, 1, 2, 1},
+    {9, 24, 12, 12, 24, 3, 3, 1, 1, 1}};
 
 TEST(Conv, EveryGeometryInF64) {
     for (const ConvGeometry& g : geometries) {
-        SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " kernel ", g.kernel_h, "x", g.kernel_w, " stride ", g.stride, " groups ", g.groups));
+        SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " kernel ", g.kernel_h, "x", g.kernel_w, " stride ",
+                                g.stride, " groups ", g.groups));
         expect_close(Problem(g, DType::f64), ConvAlgorithm::automatic, 1e-13);
     }
 }
@@ -118,15 +127,18 @@ TEST(Conv, EveryGeometryInF64) {
 // Winograd in f32 loses about one digit: its error, relative to the largest output, stays below 2e-5.
 TEST(Conv, EveryGeometryInF32) {
     for (const ConvGeometry& g : geometries) {
-        SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " kernel ", g.kernel_h, "x", g.kernel_w, " stride ", g.stride, " groups ", g.groups));
+        SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " kernel ", g.kernel_h, "x", g.kernel_w, " stride ",
+                                g.stride, " groups ", g.groups));
         expect_close(Problem(g, DType::f32), ConvAlgorithm::automatic, 2e-5);
         expect_close(Problem(g, DType::f32), ConvAlgorithm::direct, 2e-6);
     }
 }
 
 TEST(Winograd, IsTheSameFormula) {
-    for (const ConvGeometry& g : {ConvGeometry{2, 20, 9, 10, 33, 3, 3, 1, 1, 1}, ConvGeometry{1, 3, 4, 4, 2, 3, 3, 1, 1, 1}, ConvGeometry{2, 5, 7, 6, 4, 3, 3, 1, 0, 1},
-                                  ConvGeometry{2, 5, 7, 6, 4, 3, 3, 1, 2, 1}, ConvGeometry{1, 2, 1, 1, 3, 3, 3, 1, 1, 1}})
+    for (const ConvGeometry& g :
+         {ConvGeometry{2, 20, 9, 10, 33, 3, 3, 1, 1, 1}, ConvGeometry{1, 3, 4, 4, 2, 3, 3, 1, 1, 1},
+          ConvGeometry{2, 5, 7, 6, 4, 3, 3, 1, 0, 1}, ConvGeometry{2, 5, 7, 6, 4, 3, 3, 1, 2, 1},
+          ConvGeometry{1, 2, 1, 1, 3, 3, 3, 1, 1, 1}})
         expect_close(Problem(g, DType::f64), ConvAlgorithm::winograd, 1e-12);
 }
 

@@ -39,11 +39,11 @@ TEST(IResNet, NamesAreInsightFaces) {
     std::set<std::string> names;
     for (const auto& p : net->parameters()) names.insert(p.name);
     for (const auto& [name, tensor] : net->buffers()) names.insert(name);
-    for (const char* name :
-         {"conv1.weight", "bn1.weight", "bn1.running_mean", "prelu.weight", "layer1.0.bn1.weight", "layer1.0.conv1.weight",
-          "layer1.0.bn2.bias", "layer1.0.prelu.weight", "layer1.0.conv2.weight", "layer1.0.bn3.running_var",
-          "layer1.0.downsample.0.weight", "layer1.0.downsample.1.weight", "layer4.1.conv2.weight", "bn2.weight",
-          "fc.weight", "fc.bias", "features.weight", "features.bias", "features.running_mean"})
+    for (const char* name : {"conv1.weight", "bn1.weight", "bn1.running_mean", "prelu.weight", "layer1.0.bn1.weight",
+                             "layer1.0.conv1.weight", "layer1.0.bn2.bias", "layer1.0.prelu.weight",
+                             "layer1.0.conv2.weight", "layer1.0.bn3.running_var", "layer1.0.downsample.0.weight",
+                             "layer1.0.downsample.1.weight", "layer4.1.conv2.weight", "bn2.weight", "fc.weight",
+                             "fc.bias", "features.weight", "features.bias", "features.running_mean"})
         EXPECT_TRUE(names.count(name)) << name;
     EXPECT_FALSE(names.count("layer1.1.downsample.0.weight"));
     EXPECT_FALSE(names.count("conv1.bias"));
@@ -64,8 +64,7 @@ TEST(IResNet, SmallOneTrainsAndEvaluatesAtAnySize) {
         const Var e = (*net)(x);
         EXPECT_EQ(e.shape(), (bf::Shape{4, 64}));
         bf::backward(bf::mean(bf::square(e)));
-        for (const auto& p : net->parameters())
-            EXPECT_EQ(p.var.grad().defined(), p.trainable) << p.name;
+        for (const auto& p : net->parameters()) EXPECT_EQ(p.var.grad().defined(), p.trainable) << p.name;
         net->eval();
         const Tensor a = (*net)(x).value(), b = (*net)(Var(x.value().rows(0, 2))).value();
         for (std::int64_t i = 0; i < b.numel(); ++i) ASSERT_NEAR(a.data<float>()[i], b.data<float>()[i], 1e-4f);

@@ -22,6 +22,7 @@ Tensor running(std::int64_t channels, double value, const Var& like) {
     return full({channels}, value, like.value().dtype());
 }
 
+// clang-format off
 std::vector<Case> make_cases() {
     const Shape odd{3, 5, 7}, one{1}, empty{0, 4};
     const Format nhwc = Format::nhwc;
@@ -116,6 +117,7 @@ std::vector<Case> make_cases() {
     row({"global_avg_pool", "odd", {{{2, 3, 7, 5}, Draw::normal, nhwc}}, [](In x) { return global_avg_pool(x[0]); }});
     return rows;
 }
+// clang-format on
 
 }  // namespace
 

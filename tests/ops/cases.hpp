@@ -26,7 +26,7 @@ struct Case {
     std::vector<Input> inputs;
     std::function<Var(const std::vector<Var>&)> f;
     double f32_tolerance = 1e-5;  ///< relative to the largest output or gradient, at least 0.1
-    double step = 1e-5;            ///< of the gradient check; a linear op may take a larger one
+    double step = 1e-5;           ///< of the gradient check; a linear op may take a larger one
     bool gradient = true;         ///< false: an empty input, where only shapes are checked
 };
 

@@ -102,7 +102,9 @@ TEST_P(OpCase, GradientMatchesCentralDifferences) {
     if (!c.gradient) {  // an empty input: forward and backward run, and shapes are right
         const Result r = run(c, DType::f64);
         for (std::size_t i = 0; i < r.gradients.size(); ++i) {
-            if (r.gradients[i].defined()) { EXPECT_EQ(r.gradients[i].shape(), c.inputs[i].shape); }
+            if (r.gradients[i].defined()) {
+                EXPECT_EQ(r.gradients[i].shape(), c.inputs[i].shape);
+            }
         }
         return;
     }
@@ -186,9 +188,12 @@ INSTANTIATE_TEST_SUITE_P(Rows, OpCase, ::testing::ValuesIn(bf::proof::cases()), 
 TEST(Table, EveryOpHasARow) {
     std::set<std::string> rows;
     for (const Case& c : bf::proof::cases()) rows.insert(c.op);
-    std::set<std::string> wanted{"reshape", "flatten", "to_format", "gather_rows", "dropout", "matmul", "linear",
-                                 "normalize_rows", "softmax_cross_entropy", "conv2d", "batch_norm_train",
-                                 "batch_norm_eval", "prelu", "max_pool2d", "avg_pool2d", "global_avg_pool"};
+    std::set<std::string> wanted{"reshape",        "flatten",          "to_format",
+                                 "gather_rows",    "dropout",          "matmul",
+                                 "linear",         "normalize_rows",   "softmax_cross_entropy",
+                                 "conv2d",         "batch_norm_train", "batch_norm_eval",
+                                 "prelu",          "max_pool2d",       "avg_pool2d",
+                                 "global_avg_pool"};
 #define BF_NAME(name, Functor) wanted.insert(#name);
     BF_UNARY_OPS(BF_NAME)
     BF_BINARY_OPS(BF_NAME)

@@ -26,7 +26,9 @@ const Golden& golden() {
     static const Golden g(std::string(BF_TEST_DIR) + "/optim/broadface_golden.txt");
     return g;
 }
-double at(const Tensor& t, std::int64_t i) { return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]); }
+double at(const Tensor& t, std::int64_t i) {
+    return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]);
+}
 void expect_near(const Tensor& got, const std::vector<double>& want, double tolerance, const std::string& what) {
     ASSERT_EQ(static_cast<std::size_t>(got.numel()), want.size()) << what;
     for (std::int64_t i = 0; i < got.numel(); ++i) {
@@ -38,12 +40,14 @@ void expect_same_bits(const Tensor& a, const Tensor& b) {
     ASSERT_EQ(a.shape(), b.shape());
     EXPECT_EQ(std::memcmp(a.raw(), b.raw(), a.bytes()), 0);
 }
-Tensor labels(std::vector<std::int64_t> v) { return Tensor::from<std::int64_t>(v, {static_cast<std::int64_t>(v.size())}); }
+Tensor labels(std::vector<std::int64_t> v) {
+    return Tensor::from<std::int64_t>(v, {static_cast<std::int64_t>(v.size())});
+}
 
 Margin head(const std::string& name, bool exact = true) {
-    Margin m = name == "softmax"   ? bf::normalized_softmax(16)
-               : name == "arcface" ? bf::arcface(16, 0.5)
-               : name == "cosface" ? bf::cosface(16, 0.4)
+    Margin m = name == "softmax"    ? bf::normalized_softmax(16)
+               : name == "arcface"  ? bf::arcface(16, 0.5)
+               : name == "cosface"  ? bf::cosface(16, 0.4)
                : name == "combined" ? bf::combined_margin(16, 0.9, 0.4, 0.15)
                                     : bf::sphereface(16, 3);
     m.gradient = exact ? MarginGradient::exact : MarginGradient::straight_through;
@@ -56,12 +60,15 @@ TEST(Margins, GoldenLossAndGradients) {
             for (const DType dtype : {DType::f64, DType::f32}) {
                 const std::string tag = std::string(name) + (exact ? ".exact" : ".straight");
                 const auto n = static_cast<std::int64_t>(golden()[tag + ".rows"][0]);
-                const Var e = Var::leaf(golden().tensor("margin.x", {6, 5}, dtype).rows(0, n).clone()), w = Var::leaf(golden().tensor("margin.w", {7, 5}, dtype));
-                const auto loss = bf::margin_softmax(e, w, golden().labels("margin.y").rows(0, n), {.margin = head(name, exact)});
+                const Var e = Var::leaf(golden().tensor("margin.x", {6, 5}, dtype).rows(0, n).clone()),
+                          w = Var::leaf(golden().tensor("margin.w", {7, 5}, dtype));
+                const auto loss =
+                    bf::margin_softmax(e, w, golden().labels("margin.y").rows(0, n), {.margin = head(name, exact)});
                 bf::backward(loss.loss);
                 // f64: the slopes of the golden file are numerical derivatives, good to about 1e-9
                 const double tolerance = dtype == DType::f64 ? 2e-8 : 2e-5;
-                EXPECT_NEAR(loss.loss.value().item(), golden()[tag + ".loss"][0], dtype == DType::f64 ? 1e-11 : 1e-5) << tag;
+                EXPECT_NEAR(loss.loss.value().item(), golden()[tag + ".loss"][0], dtype == DType::f64 ? 1e-11 : 1e-5)
+                    << tag;
                 expect_near(e.grad(), golden()[tag + ".dx"], tolerance, tag + ".dx");
                 expect_near(w.grad(), golden()[tag + ".dw"], tolerance, tag + ".dw");
             }
@@ -84,7 +91,9 @@ TEST(MarginSoftmax, GradcheckOfTheFusedOp) {
     bf::Init init(4, DType::f64);
     const Tensor y = labels({0, 3, 3, 8});
     for (const char* name : {"softmax", "arcface", "cosface", "combined", "sphereface"}) {
-        const auto f = [&](const std::vector<Var>& v) { return bf::margin_softmax(v[0], v[1], y, {.margin = head(name)}).loss; };
+        const auto f = [&](const std::vector<Var>& v) {
+            return bf::margin_softmax(v[0], v[1], y, {.margin = head(name)}).loss;
+        };
         const auto result = bf::gradcheck(f, {init.normal({4, 5}, 1), init.normal({9, 5}, 0.3)}, {.tolerance = 1e-6});
         EXPECT_TRUE(result.ok) << name << ": " << result.message;
     }
@@ -100,7 +109,8 @@ TEST(MarginSoftmax, EqualsTheFormulaOverManyTiles) {
     const auto fused = bf::margin_softmax(e, w, y, {.margin = bf::normalized_softmax(16)});
     bf::backward(fused.loss);
     const Var e2 = Var::leaf(e.value()), w2 = Var::leaf(w.value());
-    const Var plain = bf::mean(bf::softmax_cross_entropy(16.0 * bf::linear(bf::normalize_rows(e2), bf::normalize_rows(w2)), y));
+    const Var plain =
+        bf::mean(bf::softmax_cross_entropy(16.0 * bf::linear(bf::normalize_rows(e2), bf::normalize_rows(w2)), y));
     bf::backward(plain);
     EXPECT_NEAR(fused.loss.value().item(), plain.value().item(), 1e-11);
     for (std::int64_t i = 0; i < e.grad().numel(); ++i) ASSERT_NEAR(at(e.grad(), i), at(e2.grad(), i), 1e-13);
@@ -111,12 +121,14 @@ TEST(MarginSoftmax, ShardsOfClassesJoin) {
     bf::Init init(8, DType::f64);
     const Tensor x = init.normal({5, 6}, 1), w = init.normal({10, 6}, 1), y = labels({0, 4, 5, 9, 2});
     const auto statistics = [&](std::int64_t begin, std::int64_t end) {
-        bf::ClassifierRows rows{.x = x, .inverse_norm = {}, .labels = y, .target_logit = {}, .slope = {}, .log_sum_exp = {}};
+        bf::ClassifierRows rows{
+            .x = x, .inverse_norm = {}, .labels = y, .target_logit = {}, .slope = {}, .log_sum_exp = {}};
         bf::ClassifierWeights part{w.rows(begin, end), Tensor::empty({end - begin}, {.dtype = DType::f64}), begin, 16};
         bf::kernels(bf::cpu_device).inverse_norms(bf::context(bf::cpu_device), part.w, part.inverse_norm);
         return bf::classifier_statistics(rows, part);
     };
-    const auto whole = statistics(0, 10), joined = bf::join_statistics(bf::join_statistics(statistics(0, 4), statistics(4, 5)), statistics(5, 10));
+    const auto whole = statistics(0, 10),
+               joined = bf::join_statistics(bf::join_statistics(statistics(0, 4), statistics(4, 5)), statistics(5, 10));
     for (std::int64_t i = 0; i < 5; ++i) {
         EXPECT_DOUBLE_EQ(at(whole.largest, i), at(joined.largest, i));
         EXPECT_NEAR(at(whole.sum, i), at(joined.sum, i), 1e-13);
@@ -126,7 +138,8 @@ TEST(MarginSoftmax, ShardsOfClassesJoin) {
 
 TEST(MarginSoftmax, SaysWhatDoesNotFit) {
     const Var e(bf::full({2, 4}, 1)), w(bf::full({3, 4}, 1));
-    EXPECT_THROW(bf::margin_softmax(e, Var(bf::full({3, 5}, 1)), labels({0, 1}), bf::MarginSoftmaxOptions{}), bf::Error);
+    EXPECT_THROW(bf::margin_softmax(e, Var(bf::full({3, 5}, 1)), labels({0, 1}), bf::MarginSoftmaxOptions{}),
+                 bf::Error);
     EXPECT_THROW(bf::margin_softmax(e, w, labels({0}), bf::MarginSoftmaxOptions{}), bf::Error);
     try {
         bf::margin_softmax(e, w, labels({0, 3}), bf::MarginSoftmaxOptions{});
@@ -145,7 +158,8 @@ void run_golden(const std::string& name, bool compensate, DType dtype, double to
         const std::string s = tag + "." + std::to_string(step);
         const Var e = Var::leaf(golden().tensor(s + ".e", {4, 6}, dtype));
         const Tensor y = golden().labels(s + ".y");
-        const auto loss = bf::margin_softmax(e, w, y, {.margin = head(name), .memory = broad.memory(w.value(), static_cast<std::uint64_t>(step))});
+        const auto loss = bf::margin_softmax(
+            e, w, y, {.margin = head(name), .memory = broad.memory(w.value(), static_cast<std::uint64_t>(step))});
         w.zero_grad();
         bf::backward(loss.loss);
         broad.push(e.value(), y, w.value(), static_cast<std::uint64_t>(step));
@@ -193,7 +207,8 @@ TEST(BroadFace, EncoderGradientComesFromTheBatchOnly) {
 
 TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
     bf::Init init(3, DType::f64);
-    const Tensor x = init.normal({6, 8}, 1), w0 = init.normal({5, 8}, 1), y = labels({0, 1, 2, 3, 4, 0}), old = init.normal({7, 8}, 1), old_y = labels({0, 1, 2, 3, 4, 0, 1});
+    const Tensor x = init.normal({6, 8}, 1), w0 = init.normal({5, 8}, 1), y = labels({0, 1, 2, 3, 4, 0}),
+                 old = init.normal({7, 8}, 1), old_y = labels({0, 1, 2, 3, 4, 0, 1});
     const auto make = [&] {
         BroadFace broad({.queue = 9}, 8, DType::f64);
         broad.push(old, old_y, init.constant({5, 8}, 0.3), 0);
@@ -206,7 +221,13 @@ TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
         double loss = 0, classifier_loss = 0;
         for (int m = 0; m < parts; ++m) {
             const Var e = Var::leaf(x.rows(m * 6 / parts, (m + 1) * 6 / parts).clone());
-            bf::ForwardState s{.step = 1, .micro_batch = m, .embeddings = e.value(), .labels = y.rows(m * 6 / parts, (m + 1) * 6 / parts), .indices = {}, .weight = w, .memory = {}};
+            bf::ForwardState s{.step = 1,
+                               .micro_batch = m,
+                               .embeddings = e.value(),
+                               .labels = y.rows(m * 6 / parts, (m + 1) * 6 / parts),
+                               .indices = {},
+                               .weight = w,
+                               .memory = {}};
             bf::run_after_forward(broad, s);
             const auto r = bf::margin_softmax(e, w, s.labels, {.batch_total = 6, .memory = s.memory});
             bf::backward(r.loss);
@@ -281,7 +302,8 @@ TEST(BroadFace, DirectionOnlyIgnoresTheLengthOfW) {
 
 TEST(BroadFace, StartRampAndAgeLimitWhatIsUsed) {
     const Tensor w = bf::full({2, 2}, 1), e = bf::full({2, 2}, 1), y = labels({0, 1});
-    BroadFace start({.queue = 8, .start_step = 3}, 2), ramp({.queue = 8, .ramp_steps = 3}, 2), age({.queue = 8, .age_limit = 2}, 2);
+    BroadFace start({.queue = 8, .start_step = 3}, 2), ramp({.queue = 8, .ramp_steps = 3}, 2),
+        age({.queue = 8, .age_limit = 2}, 2);
     for (std::uint64_t s = 0; s < 6; ++s)
         for (BroadFace* b : {&start, &ramp, &age}) b->push(e, y, w, s);
     EXPECT_EQ(start.memory(w, 2).total, 0);

@@ -71,7 +71,8 @@ TEST(Optimizer, ClippingScalesTheUpdateAndLeavesTheGradient) {
     const Parameter a = weights("a"), b = weights("b");
     a.var.accumulate(Tensor::from<double>({3, 0, 0, 0, 0}, {5}));
     b.var.accumulate(Tensor::from<double>({4, 0, 0, 0, 0}, {5}));
-    bf::Sgd global({ParameterGroup{.parameters = {a}}, ParameterGroup{.parameters = {b}}}, {.momentum = 0, .clip_norm = 1});
+    bf::Sgd global({ParameterGroup{.parameters = {a}}, ParameterGroup{.parameters = {b}}},
+                   {.momentum = 0, .clip_norm = 1});
     EXPECT_DOUBLE_EQ(global.step(1), 5);
     EXPECT_DOUBLE_EQ(a.var.value().data<double>()[0], 1 - 3.0 / 5);
     EXPECT_DOUBLE_EQ(b.var.value().data<double>()[0], 1 - 4.0 / 5);

@@ -40,13 +40,18 @@ bool has(const std::string& text, const std::string& part) { return text.find(pa
 class Program : public ::testing::Test {
   protected:
     void SetUp() override {
-        root = fs::temp_directory_path() / ("bf_program_" + std::to_string(::getpid()) + "_" + ::testing::UnitTest::GetInstance()->current_test_info()->name());
+        root = fs::temp_directory_path() / ("bf_program_" + std::to_string(::getpid()) + "_" +
+                                            ::testing::UnitTest::GetInstance()->current_test_info()->name());
         fs::remove_all(root);
         fs::create_directories(root);
-        std::ofstream(root / "tiny.toml") << "network = \"iresnet_small\"\nimage_size = 16\nembedding_size = 16\nbatch_size = 8\ngradient_acc = 2\nscale = 16.0\n"
-                                             "margin_list = [1.0, 0.2, 0.0]\nlr = 0.05\ndropout = 0.1\nnum_step = 24\nfrequent = 4\nverbose = 12\ncheckpoint_every = 6\n"
-                                             "[data]\nidentities = 12\nimages_per_identity = 6\n[broadface]\nqueue = 20\n[augment]\ncrop_pad = 2\nerase = 0.3\n"
-                                             "[[val]]\nname = \"v\"\nidentities = 6\nimages_per_identity = 4\npair_count = 40\n";
+        std::ofstream(root / "tiny.toml")
+            << "network = \"iresnet_small\"\nimage_size = 16\nembedding_size = 16\nbatch_size = 8\ngradient_acc = "
+               "2\nscale = 16.0\n"
+               "margin_list = [1.0, 0.2, 0.0]\nlr = 0.05\ndropout = 0.1\nnum_step = 24\nfrequent = 4\nverbose = "
+               "12\ncheckpoint_every = 6\n"
+               "[data]\nidentities = 12\nimages_per_identity = 6\n[broadface]\nqueue = 20\n[augment]\ncrop_pad = "
+               "2\nerase = 0.3\n"
+               "[[val]]\nname = \"v\"\nidentities = 6\nimages_per_identity = 4\npair_count = 40\n";
     }
     void TearDown() override { fs::remove_all(root); }
     std::string train(const std::string& rest) const { return "train " + (root / "tiny.toml").string() + " " + rest; }
@@ -96,14 +101,18 @@ TEST_F(Program, BadInputIsCodeThree) {
         EXPECT_EQ(o.code, 3) << o.output;
         EXPECT_TRUE(has(o.output, part)) << o.output;
     };
-    expect(run(train("--set data.kind=folder --set data.root=" + (root / "nobody").string() + " --output " + (root / "r").string())), "is not a folder");
+    expect(run(train("--set data.kind=folder --set data.root=" + (root / "nobody").string() + " --output " +
+                     (root / "r").string())),
+           "is not a folder");
     expect(run("embed --model " + (root / "none").string() + " --images . --out x"), "cannot be read");
     std::ofstream(root / "bad.safetensors") << "nonsense that is long enough";
     expect(run("eval --synthetic --model " + (root / "bad.safetensors").string()), "header size");
 }
 
 TEST_F(Program, DivergenceIsCodeFour) {
-    const Outcome o = run(train("--quiet --set lr=1000 --set momentum=0.99 --set weight_decay=10 --set num_step=400 --set 'val=[]' --output " + (root / "r").string()));
+    const Outcome o = run(train(
+        "--quiet --set lr=1000 --set momentum=0.99 --set weight_decay=10 --set num_step=400 --set 'val=[]' --output " +
+        (root / "r").string()));
     EXPECT_EQ(o.code, 4) << o.output;
     EXPECT_TRUE(has(o.output, "not finite")) << o.output;
 }
@@ -113,7 +122,8 @@ TEST_F(Program, TrainsEvaluatesEmbedsAndReports) {
     const Outcome o = run(train("--output " + out.string()));
     ASSERT_EQ(o.code, 0) << o.output;
     EXPECT_TRUE(has(o.output, "step 24/24")) << o.output;
-    for (const char* name : {"config.toml", "metrics.jsonl", "model.safetensors", "report.html"}) EXPECT_TRUE(fs::exists(out / name)) << name;
+    for (const char* name : {"config.toml", "metrics.jsonl", "model.safetensors", "report.html"})
+        EXPECT_TRUE(fs::exists(out / name)) << name;
     const auto records = bf::read_metrics(out / "metrics.jsonl");
     EXPECT_EQ(records.back().string_or("kind", ""), "end");
     const std::string page = read(out / "report.html");
@@ -128,7 +138,8 @@ TEST_F(Program, TrainsEvaluatesEmbedsAndReports) {
     fs::create_directories(root / "images/x");
     std::ofstream(root / "images/x/a.pgm") << "P5\n2 2\n255\nabcd";
     std::ofstream(root / "images/b.pgm") << "P5\n2 2\n255\nwxyz";
-    const Outcome embed = run("embed --model " + (out / "model.safetensors").string() + " --images " + (root / "images").string() + " --out " + (root / "emb").string());
+    const Outcome embed = run("embed --model " + (out / "model.safetensors").string() + " --images " +
+                              (root / "images").string() + " --out " + (root / "emb").string());
     ASSERT_EQ(embed.code, 0) << embed.output;
     EXPECT_EQ(bf::load_npy(root / "emb.npy").shape(), (bf::Shape{2, 16}));
     EXPECT_TRUE(has(read(root / "emb.txt"), "images/b.pgm\n"));
@@ -136,7 +147,8 @@ TEST_F(Program, TrainsEvaluatesEmbedsAndReports) {
 
 /// Everything a run leaves that does not hold a time.
 void expect_same_run(const fs::path& a, const fs::path& b) {
-    const auto ca = bf::CheckpointFolder(a / "checkpoints").load_latest(), cb = bf::CheckpointFolder(b / "checkpoints").load_latest();
+    const auto ca = bf::CheckpointFolder(a / "checkpoints").load_latest(),
+               cb = bf::CheckpointFolder(b / "checkpoints").load_latest();
     ASSERT_TRUE(ca && cb);
     ASSERT_EQ(ca->step, cb->step);
     for (const auto& [name, t] : ca->content.tensors) {
@@ -166,12 +178,15 @@ TEST_F(Program, KilledAndResumedEqualsUninterrupted) {
                 execl(BF_PROGRAM, BF_PROGRAM, "train", "--resume", out.c_str(), nullptr);
             _exit(127);
         }
-        for (int i = 0; i < 3000 && !(fs::exists(cut / "checkpoints") && !fs::is_empty(cut / "checkpoints")); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        for (int i = 0; i < 3000 && !(fs::exists(cut / "checkpoints") && !fs::is_empty(cut / "checkpoints")); ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
         std::this_thread::sleep_for(std::chrono::milliseconds(signal == SIGTERM ? 0 : 300));
         kill(child, signal);
         int status = 0;
         waitpid(child, &status, 0);
-        if (signal == SIGTERM && WIFEXITED(status)) { EXPECT_TRUE(WEXITSTATUS(status) == 75 || WEXITSTATUS(status) == 0) << WEXITSTATUS(status); }
+        if (signal == SIGTERM && WIFEXITED(status)) {
+            EXPECT_TRUE(WEXITSTATUS(status) == 75 || WEXITSTATUS(status) == 0) << WEXITSTATUS(status);
+        }
     }
     const Outcome o = run("train --resume " + cut.string());
     ASSERT_EQ(o.code, 0) << o.output;
@@ -179,8 +194,14 @@ TEST_F(Program, KilledAndResumedEqualsUninterrupted) {
 }
 
 TEST_F(Program, ResultsDoNotDependOnWorkersOrThreads) {
-    ASSERT_EQ(run(train("--quiet --output " + (root / "a").string() + " --set num_step=8 --set num_workers=1 --set threads=1")).code, 0);
-    ASSERT_EQ(run(train("--quiet --output " + (root / "b").string() + " --set num_step=8 --set num_workers=3 --set threads=3")).code, 0);
+    ASSERT_EQ(run(train("--quiet --output " + (root / "a").string() +
+                        " --set num_step=8 --set num_workers=1 --set threads=1"))
+                  .code,
+              0);
+    ASSERT_EQ(run(train("--quiet --output " + (root / "b").string() +
+                        " --set num_step=8 --set num_workers=3 --set threads=3"))
+                  .code,
+              0);
     expect_same_run(root / "a", root / "b");
 }
 
@@ -200,7 +221,8 @@ TEST(Config, BaseFileAndSettings) {
     fs::create_directories(folder);
     std::ofstream(folder / "base.toml") << "batch_size = 7\n[broadface]\nqueue = 5\ncompensate = false\n";
     std::ofstream(folder / "top.toml") << "base = \"base.toml\"\nlr = 0.5\n[broadface]\nqueue = 9\n";
-    const auto c = bf::program::load_config(folder / "top.toml", {"seed=3", "loss=cosface", "broadface.overwrite=true"});
+    const auto c =
+        bf::program::load_config(folder / "top.toml", {"seed=3", "loss=cosface", "broadface.overwrite=true"});
     EXPECT_EQ(c.batch_size, 7);
     EXPECT_EQ(c.broadface.queue, 9);
     EXPECT_FALSE(c.broadface.compensate);

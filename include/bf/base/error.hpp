@@ -47,13 +47,13 @@ template <class... Parts>
 }  // namespace bf
 
 /// Throws a usage Error (a caller's mistake: shapes, sizes, options) unless `condition` holds.
-#define BF_CHECK(condition, op, ...)                                                      \
-    do {                                                                                  \
-        if (!(condition)) ::bf::fail(::bf::ErrorCode::usage, op, __VA_ARGS__);            \
+#define BF_CHECK(condition, op, ...)                                           \
+    do {                                                                       \
+        if (!(condition)) ::bf::fail(::bf::ErrorCode::usage, op, __VA_ARGS__); \
     } while (0)
 
 /// Throws a data Error (a bad file, image or record) unless `condition` holds.
-#define BF_CHECK_DATA(condition, op, ...)                                                 \
-    do {                                                                                  \
-        if (!(condition)) ::bf::fail(::bf::ErrorCode::data, op, __VA_ARGS__);             \
+#define BF_CHECK_DATA(condition, op, ...)                                     \
+    do {                                                                      \
+        if (!(condition)) ::bf::fail(::bf::ErrorCode::data, op, __VA_ARGS__); \
     } while (0)

@@ -48,6 +48,7 @@ constexpr const char* name_of(DType dtype) {
     return "?";
 }
 
+// clang-format off
 template <class T>
 struct DTypeOf;
 template <>
@@ -62,6 +63,7 @@ template <>
 struct DTypeOf<std::int64_t> { static constexpr DType value = DType::i64; };
 template <>
 struct DTypeOf<std::uint8_t> { static constexpr DType value = DType::u8; };
+// clang-format on
 
 /// The DType of a C++ element type.
 template <class T>

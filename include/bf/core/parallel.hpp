@@ -110,9 +110,8 @@ inline ThreadPool& cpu_pool() {
 template <class F>
 void parallel_for(std::int64_t n, std::int64_t grain, F&& body) {
     grain = std::max<std::int64_t>(1, grain);
-    cpu_pool().run((n + grain - 1) / grain, [&](std::int64_t task) {
-        body(task * grain, std::min(n, (task + 1) * grain));
-    });
+    cpu_pool().run((n + grain - 1) / grain,
+                   [&](std::int64_t task) { body(task * grain, std::min(n, (task + 1) * grain)); });
 }
 
 }  // namespace bf

@@ -13,10 +13,10 @@ namespace bf {
 
 /// Byte counters of a device's caching allocator.
 struct MemoryStats {
-    std::size_t in_use = 0;       ///< bytes held by live storages
-    std::size_t peak = 0;         ///< largest in_use since reset_peak()
-    std::size_t cached = 0;       ///< bytes kept for reuse
-    std::size_t system_calls = 0; ///< allocations that went to the system; constant after warm-up
+    std::size_t in_use = 0;        ///< bytes held by live storages
+    std::size_t peak = 0;          ///< largest in_use since reset_peak()
+    std::size_t cached = 0;        ///< bytes kept for reuse
+    std::size_t system_calls = 0;  ///< allocations that went to the system; constant after warm-up
 };
 
 /// Caching allocator of host memory: 64-byte aligned, freed blocks are kept by size class. Thread-safe.

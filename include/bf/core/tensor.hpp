@@ -34,8 +34,8 @@ class Tensor {
         t.shape_ = shape;
         t.dtype_ = options.dtype;
         t.format_ = options.format;
-        t.storage_ = std::make_shared<Storage>(static_cast<std::size_t>(shape.numel()) * size_of(options.dtype),
-                                               options.device);
+        t.storage_ =
+            std::make_shared<Storage>(static_cast<std::size_t>(shape.numel()) * size_of(options.dtype), options.device);
         return t;
     }
     /// A new tensor of zero bytes (host memory).
@@ -76,13 +76,15 @@ class Tensor {
     void* raw() const { return static_cast<char*>(storage_->data()) + offset_; }
     /// Host pointer; an error if the tensor lives elsewhere.
     void* host() const {
-        BF_CHECK(device().type == DeviceType::cpu, "tensor", "not in host memory; got ", str(), "; hint: copy it to the cpu first");
+        BF_CHECK(device().type == DeviceType::cpu, "tensor", "not in host memory; got ", str(),
+                 "; hint: copy it to the cpu first");
         return raw();
     }
     /// Host pointer to elements of type T; an error if the dtype differs.
     template <class T>
     T* data() const {
-        BF_CHECK(dtype_of<T> == dtype_, "tensor", "dtype differs; got ", name_of(dtype_), ", want ", name_of(dtype_of<T>));
+        BF_CHECK(dtype_of<T> == dtype_, "tensor", "dtype differs; got ", name_of(dtype_), ", want ",
+                 name_of(dtype_of<T>));
         return static_cast<T*>(host());
     }
     template <class T>

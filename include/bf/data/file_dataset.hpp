@@ -67,7 +67,8 @@ inline bool has_image_ending(const std::filesystem::path& path) {
 /// One sub-folder an identity, in sorted order; files of other kinds are left out.
 inline std::vector<FileDataset::Entry> list_folder(const std::filesystem::path& root, std::int64_t min_images = 1) {
     namespace fs = std::filesystem;
-    BF_CHECK_DATA(fs::is_directory(root), root.string(), "is not a folder; hint: data.root names a folder with one "
+    BF_CHECK_DATA(fs::is_directory(root), root.string(),
+                  "is not a folder; hint: data.root names a folder with one "
                   "sub-folder an identity");
     std::vector<fs::path> folders;
     for (const auto& entry : fs::directory_iterator(root))
@@ -108,10 +109,12 @@ inline std::vector<FileDataset::Entry> read_list(const std::filesystem::path& li
         long long label = 0, fold = 0;
         char rest = 0;
         const bool good = tab != std::string::npos &&
-                          std::sscanf(line.c_str() + tab + 1, "%lld%c", &label, &rest) >= 1 && (rest == 0 || rest == '\t') &&
+                          std::sscanf(line.c_str() + tab + 1, "%lld%c", &label, &rest) >= 1 &&
+                          (rest == 0 || rest == '\t') &&
                           (next == std::string::npos || std::sscanf(line.c_str() + next + 1, "%lld", &fold) == 1);
         if (!good && number == 1) continue;  // the header
-        BF_CHECK_DATA(good, concat(list.string(), ":", number), "not `path<TAB>label[<TAB>fold]`; got ", line.substr(0, 120));
+        BF_CHECK_DATA(good, concat(list.string(), ":", number), "not `path<TAB>label[<TAB>fold]`; got ",
+                      line.substr(0, 120));
         const auto is = [fold](const std::vector<int>& folds) {
             return std::find(folds.begin(), folds.end(), static_cast<int>(fold)) != folds.end();
         };
@@ -121,8 +124,8 @@ inline std::vector<FileDataset::Entry> read_list(const std::filesystem::path& li
     }
     std::erase_if(entries, [&](const auto& e) { return count[e.label] < filter.min_images; });
     BF_CHECK_DATA(!entries.empty(), list.string(), "names no image that the filter keeps");
-    BF_CHECK_DATA(std::filesystem::exists(entries.front().path), list.string(), "first image is missing: ",
-                  entries.front().path.string(), "; hint: paths are relative to data.root");
+    BF_CHECK_DATA(std::filesystem::exists(entries.front().path), list.string(),
+                  "first image is missing: ", entries.front().path.string(), "; hint: paths are relative to data.root");
     return entries;
 }
 

@@ -11,7 +11,9 @@ struct Image {
 
     Image() = default;
     Image(int w, int h, int c = 3)
-        : width(w), height(h), channels(c),
+        : width(w),
+          height(h),
+          channels(c),
           pixels(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * static_cast<std::size_t>(c)) {}
 
     std::uint8_t* at(int x, int y) { return pixels.data() + offset(x, y); }

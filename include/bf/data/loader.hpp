@@ -20,7 +20,8 @@ namespace bf {
 
 /// Writes an image as (x / 255 - 0.5) / 0.5 into H * W * 3 floats, RGB, channels innermost.
 inline void write_normalized(const Image& image, float* out) {
-    for (std::size_t i = 0; i < image.pixels.size(); ++i) out[i] = static_cast<float>(image.pixels[i]) * (2.0f / 255) - 1;
+    for (std::size_t i = 0; i < image.pixels.size(); ++i)
+        out[i] = static_cast<float>(image.pixels[i]) * (2.0f / 255) - 1;
 }
 
 /// One batch of training images.
@@ -55,15 +56,18 @@ class Loader {
   public:
     /// The dataset must outlive the loader.
     Loader(const Dataset& dataset, const LoaderOptions& options) : dataset_(dataset), options_(options) {
-        BF_CHECK(options.batch_size > 0 && options.workers > 0 && options.prefetch > 0 && options.image_size > 0, "loader",
-                 "options; got batch_size ", options.batch_size, ", workers ", options.workers, ", prefetch ", options.prefetch);
+        BF_CHECK(options.batch_size > 0 && options.workers > 0 && options.prefetch > 0 && options.image_size > 0,
+                 "loader", "options; got batch_size ", options.batch_size, ", workers ", options.workers, ", prefetch ",
+                 options.prefetch);
         BF_CHECK(dataset.size() >= options.batch_size, "loader", "dataset smaller than a batch; got ", dataset.size(),
                  " images, batch_size ", options.batch_size, "; hint: a smaller batch_size");
         start({});
     }
     ~Loader() { stop(); }
 
-    std::uint64_t batches_per_epoch() const { return static_cast<std::uint64_t>(dataset_.size() / options_.batch_size); }
+    std::uint64_t batches_per_epoch() const {
+        return static_cast<std::uint64_t>(dataset_.size() / options_.batch_size);
+    }
     LoaderPosition position() const { return position_; }
     /// Continues at another place, as if next() had been called up to there.
     void seek(LoaderPosition position) {
@@ -84,9 +88,9 @@ class Loader {
         room_.notify_all();
         if (made.error) std::rethrow_exception(made.error);
         for (const std::string& name : made.bad) bad_.insert(name);
-        BF_CHECK_DATA(static_cast<double>(bad_.size()) <= options_.max_bad_share * static_cast<double>(dataset_.size()), "loader",
-                      bad_.size(), " unreadable images, more than the share ", options_.max_bad_share, " allows; last: ",
-                      bad_.empty() ? "" : *bad_.rbegin());
+        BF_CHECK_DATA(static_cast<double>(bad_.size()) <= options_.max_bad_share * static_cast<double>(dataset_.size()),
+                      "loader", bad_.size(), " unreadable images, more than the share ", options_.max_bad_share,
+                      " allows; last: ", bad_.empty() ? "" : *bad_.rbegin());
         made.batch.wait_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
         if (++position_.batch == batches_per_epoch()) position_ = {position_.epoch + 1, 0};
         return std::move(made.batch);
@@ -121,7 +125,8 @@ class Loader {
     void work() {
         for (;;) {
             std::unique_lock lock(mutex_);
-            room_.wait(lock, [&] { return quit_ || claimed_ < delivered_ + static_cast<std::uint64_t>(options_.prefetch); });
+            room_.wait(lock,
+                       [&] { return quit_ || claimed_ < delivered_ + static_cast<std::uint64_t>(options_.prefetch); });
             if (quit_) return;
             const std::uint64_t number = claimed_++;
             lock.unlock();
@@ -167,7 +172,8 @@ class Loader {
         b.epoch = epoch;
         b.last_of_epoch = within + 1 == batches_per_epoch();
         for (std::int64_t i = 0; i < n; ++i) {
-            std::size_t at = static_cast<std::size_t>(within) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i);
+            std::size_t at =
+                static_cast<std::size_t>(within) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i);
             std::int64_t index = (*sequence)[at];
             Image image;
             for (std::size_t tries = 0;; ++tries) {
@@ -205,7 +211,8 @@ class Loader {
 
 /// The named images as one batch [n, 3, S, S], without augmentation, mirrored on request. The first image in order
 /// that cannot be read is thrown.
-inline Tensor load_images(const Dataset& dataset, std::span<const std::int64_t> indices, int image_size, bool flip = false) {
+inline Tensor load_images(const Dataset& dataset, std::span<const std::int64_t> indices, int image_size,
+                          bool flip = false) {
     const auto n = static_cast<std::int64_t>(indices.size());
     Tensor images = Tensor::empty({n, 3, image_size, image_size}, {.format = Format::nhwc});
     std::vector<std::exception_ptr> errors(indices.size());

@@ -14,10 +14,10 @@ namespace bf {
 
 /// Which images of a list are compared, and in which fold.
 struct VerificationPairs {
-    std::vector<std::filesystem::path> paths;                ///< each image once, in order of appearance
+    std::vector<std::filesystem::path> paths;                  ///< each image once, in order of appearance
     std::vector<std::pair<std::int64_t, std::int64_t>> pairs;  ///< places in `paths`
-    std::vector<char> same;                                  ///< 1: one identity
-    std::vector<int> fold;                                   ///< 1..folds
+    std::vector<char> same;                                    ///< 1: one identity
+    std::vector<int> fold;                                     ///< 1..folds
     int folds = 1;
 };
 
@@ -59,7 +59,8 @@ class PairBuilder {
 
 /// LFW's protocol file: header `folds<TAB>n` (or `n` alone: one fold), then a fold's n lines `name i j` (same) and n
 /// lines `name1 i name2 j` (different); image NAME/NAME_%04d.jpg under root. only_fold > 0 takes that fold alone.
-inline VerificationPairs read_lfw_pairs(const std::filesystem::path& list, const std::filesystem::path& root, int only_fold = 0) {
+inline VerificationPairs read_lfw_pairs(const std::filesystem::path& list, const std::filesystem::path& root,
+                                        int only_fold = 0) {
     std::ifstream in(list);
     BF_CHECK_DATA(in, list.string(), "cannot be read; hint: does the file exist?");
     std::string line;
@@ -71,7 +72,8 @@ inline VerificationPairs read_lfw_pairs(const std::filesystem::path& list, const
     const long folds = has_folds ? first : 1, count = has_folds ? second : first;
     BF_CHECK_DATA(folds >= 1 && folds <= 1000 && count >= 1, concat(list.string(), ":1"),
                   "not an LFW pairs header; got ", line.substr(0, 80), ", want `folds<TAB>pairs`");
-    BF_CHECK(only_fold >= 0 && only_fold <= folds, "fold", "got ", only_fold, ", want 1..", folds, " (", list.string(), ")");
+    BF_CHECK(only_fold >= 0 && only_fold <= folds, "fold", "got ", only_fold, ", want 1..", folds, " (", list.string(),
+             ")");
     const auto image = [](const std::string& name, int number) {
         char suffix[16];
         std::snprintf(suffix, sizeof suffix, "_%04d.jpg", number);
@@ -93,7 +95,8 @@ inline VerificationPairs read_lfw_pairs(const std::filesystem::path& list, const
         else
             fields >> b;
         fields >> m;
-        BF_CHECK_DATA(fields && n > 0 && m > 0, concat(list.string(), ":", number), "not a pair; got ", line.substr(0, 120));
+        BF_CHECK_DATA(fields && n > 0 && m > 0, concat(list.string(), ":", number), "not a pair; got ",
+                      line.substr(0, 120));
         const int fold = static_cast<int>(i / (2 * count)) + 1;
         if (only_fold == 0 || fold == only_fold) builder.add(image(a, n), image(b, m), same, only_fold ? 1 : fold);
     }

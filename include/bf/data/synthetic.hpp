@@ -11,10 +11,11 @@ namespace bf {
 struct SyntheticFacesOptions {
     std::int64_t identities = 1000;
     std::int64_t images_per_identity = 20;
-    int size = 112;                   ///< pixels a side
+    int size = 112;  ///< pixels a side
     std::uint64_t seed = 1;
-    std::int64_t first_identity = 0;  ///< identities [first, first + identities) of the seed: disjoint ranges share nobody
-    float difficulty = 1;             ///< scales pose, light, expression, occlusion, blur and noise
+    std::int64_t first_identity =
+        0;                 ///< identities [first, first + identities) of the seed: disjoint ranges share nobody
+    float difficulty = 1;  ///< scales pose, light, expression, occlusion, blur and noise
 };
 
 /// Index pairs and whether they show one identity.
@@ -41,18 +42,23 @@ class SyntheticFaces : public Dataset {
     }
     Image image(std::int64_t i) const override {
         BF_CHECK(i >= 0 && i < size(), "SyntheticFaces", "index; got ", i, ", want 0..", size() - 1);
-        const auto identity = static_cast<std::uint64_t>(who(i)), number = static_cast<std::uint64_t>(i % options_.images_per_identity);
+        const auto identity = static_cast<std::uint64_t>(who(i)),
+                   number = static_cast<std::uint64_t>(i % options_.images_per_identity);
         const synthetic::Identity person(Rng(options_.seed, Stream::identity, identity));
         const synthetic::Nuisance nuisance(Rng(options_.seed, Stream::nuisance, identity, number), options_.difficulty);
-        return synthetic::Renderer(person, nuisance, options_.size).render(random_key(options_.seed + identity, Stream::nuisance) + number);
+        return synthetic::Renderer(person, nuisance, options_.size)
+            .render(random_key(options_.seed + identity, Stream::nuisance) + number);
     }
 
     /// `count` pairs, same and different in turn, drawn from the seed.
     IndexPairs verification_pairs(std::int64_t count, std::uint64_t seed) const {
-        BF_CHECK(options_.identities > 1 && options_.images_per_identity > 1, "SyntheticFaces", "pairs want two identities with two images");
+        BF_CHECK(options_.identities > 1 && options_.images_per_identity > 1, "SyntheticFaces",
+                 "pairs want two identities with two images");
         IndexPairs out;
         Rng rng(seed, Stream::test, 17);
-        const auto draw = [&rng](std::int64_t n) { return static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(n))); };
+        const auto draw = [&rng](std::int64_t n) {
+            return static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(n)));
+        };
         const std::int64_t per = options_.images_per_identity;
         for (std::int64_t k = 0; k < count; ++k) {
             const bool same = k % 2 == 0;

@@ -39,8 +39,10 @@ class Canvas {
     /// paint(x, y) -> {colour, alpha} over the box around centre with the given reach.
     template <class F>
     void box(Point centre, float reach_x, float reach_y, F&& paint) {
-        const int x0 = std::max(0, static_cast<int>(centre.x - reach_x - 1)), y0 = std::max(0, static_cast<int>(centre.y - reach_y - 1));
-        const int x1 = std::min(size_ - 1, static_cast<int>(centre.x + reach_x + 2)), y1 = std::min(size_ - 1, static_cast<int>(centre.y + reach_y + 2));
+        const int x0 = std::max(0, static_cast<int>(centre.x - reach_x - 1)),
+                  y0 = std::max(0, static_cast<int>(centre.y - reach_y - 1));
+        const int x1 = std::min(size_ - 1, static_cast<int>(centre.x + reach_x + 2)),
+                  y1 = std::min(size_ - 1, static_cast<int>(centre.y + reach_y + 2));
         for (int y = y0; y <= y1; ++y)
             for (int x = x0; x <= x1; ++x) {
                 const auto [colour, alpha] = paint(static_cast<float>(x), static_cast<float>(y));
@@ -96,7 +98,8 @@ class Canvas {
     void rectangle(Point c, float hx, float hy, float angle, Colour colour, float alpha = 1) {
         const float ca = std::cos(angle), sa = std::sin(angle), reach = hx + hy;
         box(c, reach, reach, [&](float x, float y) {
-            const float u = std::abs((x - c.x) * ca + (y - c.y) * sa) - hx, v = std::abs(-(x - c.x) * sa + (y - c.y) * ca) - hy;
+            const float u = std::abs((x - c.x) * ca + (y - c.y) * sa) - hx,
+                        v = std::abs(-(x - c.x) * sa + (y - c.y) * ca) - hy;
             return Paint{colour, alpha * coverage(std::max(u, v))};
         });
     }

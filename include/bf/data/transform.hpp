@@ -39,7 +39,9 @@ inline Image resize(const Image& in, int width, int height) {
     for (int y = 0; y < in.height; ++y)
         for (int x = 0; x < width; ++x) {
             const Taps& t = across[static_cast<std::size_t>(x)];
-            float* to = rows.data() + (static_cast<std::size_t>(y) * static_cast<std::size_t>(width) + static_cast<std::size_t>(x)) * static_cast<std::size_t>(c);
+            float* to = rows.data() +
+                        (static_cast<std::size_t>(y) * static_cast<std::size_t>(width) + static_cast<std::size_t>(x)) *
+                            static_cast<std::size_t>(c);
             for (std::size_t k = 0; k < t.weight.size(); ++k) {
                 const std::uint8_t* from = in.at(t.first + static_cast<int>(k), y);
                 for (int ch = 0; ch < c; ++ch) to[ch] += t.weight[k] * static_cast<float>(from[ch]);
@@ -79,13 +81,13 @@ inline void flip_horizontal(Image& image) {
 
 /// Random changes of a training image; probabilities and strengths of 0 are off.
 struct Augment {
-    bool flip = true;           ///< mirrored with probability 1/2
-    int crop_pad = 0;           ///< pixels: shifted by up to this, edges repeated
-    float brightness = 0;       ///< added, up to this share of the range
-    float contrast = 0;         ///< scaled about the mean by 1 +- this
-    float saturation = 0;       ///< scaled about the grey by 1 +- this
-    float erase = 0;            ///< probability of a grey rectangle over up to a sixth of the image
-    float low_resolution = 0;   ///< probability of shrinking by 2 to 4 and growing back
+    bool flip = true;          ///< mirrored with probability 1/2
+    int crop_pad = 0;          ///< pixels: shifted by up to this, edges repeated
+    float brightness = 0;      ///< added, up to this share of the range
+    float contrast = 0;        ///< scaled about the mean by 1 +- this
+    float saturation = 0;      ///< scaled about the grey by 1 +- this
+    float erase = 0;           ///< probability of a grey rectangle over up to a sixth of the image
+    float low_resolution = 0;  ///< probability of shrinking by 2 to 4 and growing back
 
     /// Applies the changes; the same draws give the same image.
     void operator()(Image& image, Rng& rng) const {
@@ -110,7 +112,8 @@ struct Augment {
                         colour = 1 + rng.uniform(-saturation, saturation);
             for (std::size_t i = 0; i + 2 < image.pixels.size(); i += 3) {
                 std::uint8_t* p = image.pixels.data() + i;
-                const float grey = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) + 0.114f * static_cast<float>(p[2]);
+                const float grey = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) +
+                                   0.114f * static_cast<float>(p[2]);
                 for (int c = 0; c < 3; ++c) {
                     const float v = grey + colour * (static_cast<float>(p[c]) - grey);
                     p[c] = static_cast<std::uint8_t>(std::clamp(127.5f + scale * (v - 127.5f) + add, 0.0f, 255.0f));
@@ -118,8 +121,10 @@ struct Augment {
             }
         }
         if (erase > 0 && rng.chance(erase)) {
-            const int w = static_cast<int>(static_cast<float>(size) * rng.uniform(0.15f, 0.4f)), h = static_cast<int>(static_cast<float>(size) * rng.uniform(0.15f, 0.4f));
-            const int x0 = static_cast<int>(rng.below(static_cast<std::uint64_t>(size - w))), y0 = static_cast<int>(rng.below(static_cast<std::uint64_t>(size - h)));
+            const int w = static_cast<int>(static_cast<float>(size) * rng.uniform(0.15f, 0.4f)),
+                      h = static_cast<int>(static_cast<float>(size) * rng.uniform(0.15f, 0.4f));
+            const int x0 = static_cast<int>(rng.below(static_cast<std::uint64_t>(size - w))),
+                      y0 = static_cast<int>(rng.below(static_cast<std::uint64_t>(size - h)));
             for (int y = y0; y < y0 + h; ++y) std::fill_n(image.at(x0, y), w * image.channels, std::uint8_t{128});
         }
     }

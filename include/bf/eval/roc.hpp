@@ -20,14 +20,16 @@ struct RocPoint {
 class Roc {
   public:
     Roc(std::span<const double> scores, std::span<const char> same) {
-        BF_CHECK(scores.size() == same.size(), "roc", "counts differ; got ", scores.size(), " scores, ", same.size(), " labels");
+        BF_CHECK(scores.size() == same.size(), "roc", "counts differ; got ", scores.size(), " scores, ", same.size(),
+                 " labels");
         std::vector<std::pair<double, char>> sorted;
         for (std::size_t i = 0; i < scores.size(); ++i) {
             BF_CHECK(std::isfinite(scores[i]), "roc", "score ", i, " is not finite");
             sorted.emplace_back(scores[i], same[i]);
             (same[i] ? genuine_ : impostor_) += 1;
         }
-        BF_CHECK(genuine_ > 0 && impostor_ > 0, "roc", "want pairs of both kinds; got ", genuine_, " same, ", impostor_, " different");
+        BF_CHECK(genuine_ > 0 && impostor_ > 0, "roc", "want pairs of both kinds; got ", genuine_, " same, ", impostor_,
+                 " different");
         std::sort(sorted.begin(), sorted.end(), [](const auto& a, const auto& b) { return a.first > b.first; });
         points_.push_back({0, 0, HUGE_VAL});
         double accepted_genuine = 0, accepted_impostor = 0;
@@ -64,7 +66,8 @@ class Roc {
     /// Rate at which false accepts equal false rejects, linear between points.
     double eer() const {
         for (std::size_t i = 1; i < points_.size(); ++i) {
-            const double before = points_[i - 1].far - (1 - points_[i - 1].tar), after = points_[i].far - (1 - points_[i].tar);
+            const double before = points_[i - 1].far - (1 - points_[i - 1].tar),
+                         after = points_[i].far - (1 - points_[i].tar);
             if (after < 0) continue;
             const double t = after == before ? 0 : -before / (after - before);
             return points_[i - 1].far + t * (points_[i].far - points_[i - 1].far);
@@ -93,8 +96,10 @@ struct Interval {
 };
 
 /// Bootstrap interval of the mean of `values`: `rounds` resamples drawn from the seed.
-inline Interval bootstrap_mean(std::span<const double> values, double confidence = 0.95, int rounds = 2000, std::uint64_t seed = 1) {
-    BF_CHECK(!values.empty() && confidence > 0 && confidence < 1 && rounds > 0, "bootstrap", "want values and 0 < confidence < 1");
+inline Interval bootstrap_mean(std::span<const double> values, double confidence = 0.95, int rounds = 2000,
+                               std::uint64_t seed = 1) {
+    BF_CHECK(!values.empty() && confidence > 0 && confidence < 1 && rounds > 0, "bootstrap",
+             "want values and 0 < confidence < 1");
     Rng rng(seed, Stream::test, 23);
     std::vector<double> means;
     for (int r = 0; r < rounds; ++r) {
@@ -103,7 +108,9 @@ inline Interval bootstrap_mean(std::span<const double> values, double confidence
         means.push_back(sum / static_cast<double>(values.size()));
     }
     std::sort(means.begin(), means.end());
-    const auto at = [&](double q) { return means[std::min(means.size() - 1, static_cast<std::size_t>(q * static_cast<double>(means.size())))]; };
+    const auto at = [&](double q) {
+        return means[std::min(means.size() - 1, static_cast<std::size_t>(q * static_cast<double>(means.size())))];
+    };
     return {at((1 - confidence) / 2), at((1 + confidence) / 2)};
 }
 

@@ -12,27 +12,32 @@ namespace bf {
 
 /// Sum of the raw embeddings of the images and of their mirror images [n, D] (InsightFace's flip rule).
 inline Tensor flip_sum(const Tensor& a, const Tensor& b) {
-    BF_CHECK(a.shape() == b.shape() && a.dtype() == DType::f32 && b.dtype() == DType::f32, "flip_sum", "embeddings differ; got ", a.str(), " and ", b.str());
+    BF_CHECK(a.shape() == b.shape() && a.dtype() == DType::f32 && b.dtype() == DType::f32, "flip_sum",
+             "embeddings differ; got ", a.str(), " and ", b.str());
     Tensor sum = a.clone();
     for (std::int64_t i = 0; i < sum.numel(); ++i) sum.data<float>()[i] += b.data<float>()[i];
     return sum;
 }
 
 /// Squared Euclidean distance (0..4) of the L2-normalised embeddings of each pair: 2 - 2 cos. embeddings [n, D] f32.
-inline std::vector<double> pair_distances(const Tensor& embeddings, std::span<const std::pair<std::int64_t, std::int64_t>> pairs) {
-    BF_CHECK(embeddings.rank() == 2 && embeddings.dtype() == DType::f32, "pair_distances", "embeddings; got ", embeddings.str(), ", want [n, D] f32");
+inline std::vector<double> pair_distances(const Tensor& embeddings,
+                                          std::span<const std::pair<std::int64_t, std::int64_t>> pairs) {
+    BF_CHECK(embeddings.rank() == 2 && embeddings.dtype() == DType::f32, "pair_distances", "embeddings; got ",
+             embeddings.str(), ", want [n, D] f32");
     const std::int64_t n = embeddings.dim(0), dim = embeddings.dim(1);
     std::vector<double> norms(static_cast<std::size_t>(n)), distances;
     const float* e = embeddings.data<float>();
     const auto dot = [&](std::int64_t a, std::int64_t b) {
         double sum = 0;
-        for (std::int64_t d = 0; d < dim; ++d) sum += static_cast<double>(e[a * dim + d]) * static_cast<double>(e[b * dim + d]);
+        for (std::int64_t d = 0; d < dim; ++d)
+            sum += static_cast<double>(e[a * dim + d]) * static_cast<double>(e[b * dim + d]);
         return sum;
     };
     for (std::int64_t i = 0; i < n; ++i) norms[static_cast<std::size_t>(i)] = std::max(1e-12, std::sqrt(dot(i, i)));
     for (const auto& [a, b] : pairs) {
         BF_CHECK(a >= 0 && a < n && b >= 0 && b < n, "pair_distances", "pair names image ", std::max(a, b), " of ", n);
-        distances.push_back(std::max(0.0, 2 - 2 * dot(a, b) / (norms[static_cast<std::size_t>(a)] * norms[static_cast<std::size_t>(b)])));
+        distances.push_back(std::max(
+            0.0, 2 - 2 * dot(a, b) / (norms[static_cast<std::size_t>(a)] * norms[static_cast<std::size_t>(b)])));
     }
     return distances;
 }
@@ -66,14 +71,17 @@ struct VerificationResult {
 inline VerificationResult verify_explicit_folds(std::span<const double> distances, std::span<const char> same,
                                                 std::span<const int> fold, int folds) {
     const std::size_t n = distances.size();
-    BF_CHECK(n == same.size() && n == fold.size() && n > 0, "verify", "counts differ; got ", n, " distances, ", same.size(), " labels, ", fold.size(), " folds");
+    BF_CHECK(n == same.size() && n == fold.size() && n > 0, "verify", "counts differ; got ", n, " distances, ",
+             same.size(), " labels, ", fold.size(), " folds");
     BF_CHECK(folds >= 2, "verify", "folds; got ", folds, ", want 2 or more");
     constexpr int candidates = 400;
     // correct[f][t]: right answers of fold f at threshold t, from the first threshold that accepts each pair
-    std::vector<std::vector<std::int64_t>> correct(static_cast<std::size_t>(folds), std::vector<std::int64_t>(candidates, 0));
+    std::vector<std::vector<std::int64_t>> correct(static_cast<std::size_t>(folds),
+                                                   std::vector<std::int64_t>(candidates, 0));
     std::vector<std::int64_t> sizes(static_cast<std::size_t>(folds), 0);
     for (std::size_t i = 0; i < n; ++i) {
-        BF_CHECK(fold[i] >= 0 && fold[i] < folds, "verify", "fold of pair ", i, "; got ", fold[i], ", want 0..", folds - 1);
+        BF_CHECK(fold[i] >= 0 && fold[i] < folds, "verify", "fold of pair ", i, "; got ", fold[i], ", want 0..",
+                 folds - 1);
         auto& row = correct[static_cast<std::size_t>(fold[i])];
         ++sizes[static_cast<std::size_t>(fold[i])];
         int first = std::clamp(static_cast<int>(distances[i] * 100) - 1, 0, candidates);
@@ -110,7 +118,11 @@ inline VerificationResult verify_explicit_folds(std::span<const double> distance
 /// Folds of contiguous pairs as scikit-learn's KFold cuts them: the first n % folds have one more.
 inline std::vector<int> contiguous_folds(std::size_t n, int folds) {
     std::vector<int> fold;
-    for (int f = 0; f < folds; ++f) fold.insert(fold.end(), n / static_cast<std::size_t>(folds) + (static_cast<std::size_t>(f) < n % static_cast<std::size_t>(folds)), f);
+    for (int f = 0; f < folds; ++f)
+        fold.insert(
+            fold.end(),
+            n / static_cast<std::size_t>(folds) + (static_cast<std::size_t>(f) < n % static_cast<std::size_t>(folds)),
+            f);
     return fold;
 }
 

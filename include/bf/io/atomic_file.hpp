@@ -59,7 +59,9 @@ class AtomicFile {
         const int error = errno;
         discard();
         fail(ErrorCode::runtime, path_.string(), what, " after ", written_, " bytes: ", std::strerror(error),
-             "; hint: ", error == ENOSPC ? "free some disk space; the previous file is intact" : "check the folder and its permissions");
+             "; hint: ",
+             error == ENOSPC ? "free some disk space; the previous file is intact"
+                             : "check the folder and its permissions");
     }
     void discard() {
         if (descriptor_ >= 0) ::close(descriptor_);

@@ -60,7 +60,8 @@ class CheckpointFolder {
     static LoadedCheckpoint load(const std::filesystem::path& path) {
         LoadedCheckpoint c{path, 0, load_safetensors(path)};
         auto& metadata = c.content.metadata;
-        BF_CHECK_DATA(metadata["bf.format"] == "1", path.string(), "checkpoint format; got \"", metadata["bf.format"], "\", want 1");
+        BF_CHECK_DATA(metadata["bf.format"] == "1", path.string(), "checkpoint format; got \"", metadata["bf.format"],
+                      "\", want 1");
         BF_CHECK_DATA(metadata["bf.crc32c"] == std::to_string(checksum(c.content.tensors)), path.string(),
                       "checksum differs: the file is damaged");
         c.step = std::strtoull(metadata["bf.step"].c_str(), nullptr, 10);

@@ -22,7 +22,8 @@ inline std::uint32_t crc32c(const void* data, std::size_t size, std::uint32_t cr
     const auto* p = static_cast<const unsigned char*>(data);
     crc = ~crc;
     for (; size >= 8; size -= 8, p += 8) {
-        const std::uint32_t low = crc ^ (p[0] | (std::uint32_t{p[1]} << 8) | (std::uint32_t{p[2]} << 16) | (std::uint32_t{p[3]} << 24));
+        const std::uint32_t low =
+            crc ^ (p[0] | (std::uint32_t{p[1]} << 8) | (std::uint32_t{p[2]} << 16) | (std::uint32_t{p[3]} << 24));
         crc = tables[7][low & 255] ^ tables[6][(low >> 8) & 255] ^ tables[5][(low >> 16) & 255] ^ tables[4][low >> 24] ^
               tables[3][p[4]] ^ tables[2][p[5]] ^ tables[1][p[6]] ^ tables[0][p[7]];
     }

@@ -63,7 +63,9 @@ class JsonParser {
         fail(ErrorCode::data, name_, "not valid JSON: ", what, " at byte ", at_);
     }
     void blank() {
-        while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r')) ++at_;
+        while (at_ < text_.size() &&
+               (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r'))
+            ++at_;
     }
     char next() {
         if (at_ >= text_.size()) bad("text ends early");
@@ -159,7 +161,9 @@ class JsonParser {
                     unsigned code = 0;
                     for (int i = 0; i < 4; ++i) {
                         const char h = next();
-                        const int digit = h >= '0' && h <= '9' ? h - '0' : (h | 32) >= 'a' && (h | 32) <= 'f' ? (h | 32) - 'a' + 10 : -1;
+                        const int digit = h >= '0' && h <= '9'                 ? h - '0'
+                                          : (h | 32) >= 'a' && (h | 32) <= 'f' ? (h | 32) - 'a' + 10
+                                                                               : -1;
                         if (digit < 0) bad("bad \\u escape");
                         code = code * 16 + static_cast<unsigned>(digit);
                     }
@@ -188,7 +192,9 @@ class JsonParser {
 }  // namespace detail
 
 /// Parses JSON strictly: no duplicate keys, no depth over 32, nothing after the value. `name` is used in errors.
-inline Json parse_json(std::string_view text, const std::string& name) { return detail::JsonParser(text, name).parse(); }
+inline Json parse_json(std::string_view text, const std::string& name) {
+    return detail::JsonParser(text, name).parse();
+}
 
 /// "text" with what JSON asks to escape.
 inline std::string json_quote(std::string_view text) {

@@ -24,8 +24,9 @@ struct SafeTensors {
 };
 
 namespace detail {
-inline constexpr std::pair<DType, const char*> safetensors_types[] = {
-    {DType::f32, "F32"}, {DType::f64, "F64"}, {DType::bf16, "BF16"}, {DType::i32, "I32"}, {DType::i64, "I64"}, {DType::u8, "U8"}};
+inline constexpr std::pair<DType, const char*> safetensors_types[] = {{DType::f32, "F32"},   {DType::f64, "F64"},
+                                                                      {DType::bf16, "BF16"}, {DType::i32, "I32"},
+                                                                      {DType::i64, "I64"},   {DType::u8, "U8"}};
 inline constexpr std::uint64_t max_header = 100'000'000;
 }  // namespace detail
 
@@ -41,7 +42,8 @@ inline void save_safetensors(const std::filesystem::path& path, const std::map<s
     }
     std::size_t offset = 0;
     for (const auto& [name, t] : tensors) {
-        BF_CHECK(t.defined() && t.format() == Format::plain, "save_safetensors", "tensor ", name, " must be in plain order; got ", t.str());
+        BF_CHECK(t.defined() && t.format() == Format::plain, "save_safetensors", "tensor ", name,
+                 " must be in plain order; got ", t.str());
         const auto* type = std::find_if(std::begin(detail::safetensors_types), std::end(detail::safetensors_types),
                                         [&t](const auto& p) { return p.first == t.dtype(); });
         header += json_quote(name) + ":{\"dtype\":\"" + type->second + "\",\"shape\":[";
@@ -54,7 +56,8 @@ inline void save_safetensors(const std::filesystem::path& path, const std::map<s
     while (header.size() % 8) header += ' ';
     AtomicFile file(path);
     unsigned char size[8];
-    for (int i = 0; i < 8; ++i) size[i] = static_cast<unsigned char>(static_cast<std::uint64_t>(header.size()) >> (8 * i));
+    for (int i = 0; i < 8; ++i)
+        size[i] = static_cast<unsigned char>(static_cast<std::uint64_t>(header.size()) >> (8 * i));
     file.write(size, 8);
     file.write(header);
     for (const auto& [name, t] : tensors) file.write(t.host(), t.bytes());
@@ -65,7 +68,8 @@ inline void save_safetensors(const std::filesystem::path& path, const std::map<s
 inline SafeTensors load_safetensors(const std::filesystem::path& path) {
     const std::string name = path.string();
     std::error_code error;
-    const std::uint64_t file_size = std::filesystem::is_regular_file(path, error) ? std::filesystem::file_size(path, error) : 0;
+    const std::uint64_t file_size =
+        std::filesystem::is_regular_file(path, error) ? std::filesystem::file_size(path, error) : 0;
     std::ifstream in(path, std::ios::binary);
     BF_CHECK_DATA(in && !error, name, "cannot be read; hint: does the file exist?");
     unsigned char size_bytes[8];
@@ -73,8 +77,9 @@ inline SafeTensors load_safetensors(const std::filesystem::path& path) {
     BF_CHECK_DATA(in, name, "file ends early: want 8 bytes of header size; got ", file_size, " bytes");
     std::uint64_t header_size = 0;
     for (int i = 0; i < 8; ++i) header_size |= std::uint64_t{size_bytes[i]} << (8 * i);
-    BF_CHECK_DATA(header_size <= detail::max_header && header_size <= file_size - 8, name, "header size; got ", header_size,
-                  ", want at most ", std::min(detail::max_header, file_size - 8), "; hint: is it a safetensors file?");
+    BF_CHECK_DATA(header_size <= detail::max_header && header_size <= file_size - 8, name, "header size; got ",
+                  header_size, ", want at most ", std::min(detail::max_header, file_size - 8),
+                  "; hint: is it a safetensors file?");
     std::string text(header_size, '\0');
     in.read(text.data(), static_cast<std::streamsize>(header_size));
     BF_CHECK_DATA(in && !text.empty() && text[0] == '{', name, "header does not start with a brace");
@@ -102,34 +107,41 @@ inline SafeTensors load_safetensors(const std::filesystem::path& path) {
         const std::string type = value.string_or("dtype", "");
         const auto* known = std::find_if(std::begin(detail::safetensors_types), std::end(detail::safetensors_types),
                                          [&type](const auto& p) { return type == p.second; });
-        BF_CHECK_DATA(known != std::end(detail::safetensors_types), name, key, ": dtype; got \"", type, "\", want F32, F64, BF16, I32, I64 or U8");
+        BF_CHECK_DATA(known != std::end(detail::safetensors_types), name, key, ": dtype; got \"", type,
+                      "\", want F32, F64, BF16, I32, I64 or U8");
         const Json *shape = value.find("shape"), *offsets = value.find("data_offsets");
-        BF_CHECK_DATA(shape && shape->is(Json::Kind::array) && offsets && offsets->is(Json::Kind::array) && offsets->array.size() == 2 &&
-                          value.object.size() == 3, name, key, ": want exactly dtype, shape and two data_offsets");
-        BF_CHECK_DATA(shape->array.size() <= static_cast<std::size_t>(Shape::max_rank), name, key, ": ", shape->array.size(), " dimensions, want at most ", Shape::max_rank);
+        BF_CHECK_DATA(shape && shape->is(Json::Kind::array) && offsets && offsets->is(Json::Kind::array) &&
+                          offsets->array.size() == 2 && value.object.size() == 3,
+                      name, key, ": want exactly dtype, shape and two data_offsets");
+        BF_CHECK_DATA(shape->array.size() <= static_cast<std::size_t>(Shape::max_rank), name, key, ": ",
+                      shape->array.size(), " dimensions, want at most ", Shape::max_rank);
         Entry e{key, known->first, {}, 0, 0};
         std::uint64_t bytes = size_of(e.dtype);
         for (const Json& d : shape->array) {
             const std::int64_t dim = d.whole();
             BF_CHECK_DATA(dim >= 0, name, key, ": shape holds something else than whole numbers");
-            BF_CHECK_DATA(dim == 0 || bytes <= file_size / static_cast<std::uint64_t>(dim), name, key, ": shape is larger than the file");
+            BF_CHECK_DATA(dim == 0 || bytes <= file_size / static_cast<std::uint64_t>(dim), name, key,
+                          ": shape is larger than the file");
             bytes *= static_cast<std::uint64_t>(dim);
             e.shape.push_back(dim);
         }
         const std::int64_t begin = offsets->array[0].whole(), end = offsets->array[1].whole();
-        BF_CHECK_DATA(begin >= 0 && end >= begin && static_cast<std::uint64_t>(end - begin) == bytes, name, key, ": data_offsets; got [", begin, ", ", end,
-                      "], want a range of ", bytes, " bytes");
+        BF_CHECK_DATA(begin >= 0 && end >= begin && static_cast<std::uint64_t>(end - begin) == bytes, name, key,
+                      ": data_offsets; got [", begin, ", ", end, "], want a range of ", bytes, " bytes");
         e.begin = static_cast<std::uint64_t>(begin);
         e.end = static_cast<std::uint64_t>(end);
         entries.push_back(e);
     }
-    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
+    std::sort(entries.begin(), entries.end(),
+              [](const Entry& a, const Entry& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
     std::uint64_t at = 0;
     for (const Entry& e : entries) {
-        BF_CHECK_DATA(e.begin == at, name, e.name, ": data starts at ", e.begin, ", want ", at, " (tensors must neither overlap nor leave gaps)");
+        BF_CHECK_DATA(e.begin == at, name, e.name, ": data starts at ", e.begin, ", want ", at,
+                      " (tensors must neither overlap nor leave gaps)");
         at = e.end;
     }
-    BF_CHECK_DATA(8 + header_size + at == file_size, name, "file size; got ", file_size, " bytes, want ", 8 + header_size + at, "; hint: is the file cut?");
+    BF_CHECK_DATA(8 + header_size + at == file_size, name, "file size; got ", file_size, " bytes, want ",
+                  8 + header_size + at, "; hint: is the file cut?");
     for (const Entry& e : entries) {
         Tensor t = Tensor::empty(e.shape, {.dtype = e.dtype});
         in.read(static_cast<char*>(t.host()), static_cast<std::streamsize>(t.bytes()));

@@ -32,7 +32,8 @@ inline void inverse_norms(Context&, const Tensor& x, const Tensor& y) {
 }
 
 /// cos of each row with the W row of its label; 0 for labels outside the class range.
-inline void target_cosine(Context&, const ClassifierRows& rows, const ClassifierWeights& weights, const Tensor& cosine) {
+inline void target_cosine(Context&, const ClassifierRows& rows, const ClassifierWeights& weights,
+                          const Tensor& cosine) {
     visit_real(cosine.dtype(), "margin_softmax", [&]<class T>() {
         const std::int64_t dim = rows.x.dim(1), classes = weights.w.dim(0);
         const T *x = rows.x.data<T>(), *ix = rows.inverse_norm.data<T>(), *w = weights.w.data<T>(),
@@ -121,7 +122,8 @@ void gradient_tile(const ClassifierRows& rows, const ClassifierWeights& weights,
     }
 }
 
-/// dW += gradient of sum over all row sets of row_weight (log_sum_exp - target_logit); each task owns a tile of classes.
+/// dW += gradient of sum over all row sets of row_weight (log_sum_exp - target_logit); each task owns a tile of
+/// classes.
 inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, double row_weight,
                           const ClassifierWeights& weights, const Tensor& dw) {
     visit_real(dw.dtype(), "margin_softmax", [&]<class T>() {
@@ -141,7 +143,8 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
                     logit_tile(rows, weights, r0, r1, k0, k1, tile);
                     gradient_tile(rows, weights, r0, r1, k0, k1, static_cast<T>(row_weight), tile);
                     for (std::int64_t r = r0; r < r1; ++r)
-                        Eigen::Map<Row<T>>(unit + (r - r0) * dim, dim) = Eigen::Map<const Row<T>>(x + r * dim, dim) * ix[r];
+                        Eigen::Map<Row<T>>(unit + (r - r0) * dim, dim) =
+                            Eigen::Map<const Row<T>>(x + r * dim, dim) * ix[r];
                     sum.noalias() +=
                         ConstMatrixView<T>(tile, r1 - r0, k1 - k0, Eigen::OuterStride<>(class_tile)).transpose() *
                         ConstMatrixView<T>(unit, r1 - r0, dim, Eigen::OuterStride<>(dim));

@@ -19,10 +19,13 @@ struct GroupSizes {
     std::int64_t in, out, patch, rows, block;
 
     GroupSizes(const ConvGeometry& g, std::size_t element)
-        : in(g.c_in / g.groups), out(g.c_out / g.groups), patch(g.kernel_h * g.kernel_w * in),
+        : in(g.c_in / g.groups),
+          out(g.c_out / g.groups),
+          patch(g.kernel_h * g.kernel_w * in),
           rows(g.n * g.h_out() * g.w_out()) {
         // about 768 KiB of patches a block, so that it stays in the second-level cache
-        block = std::clamp<std::int64_t>((768 << 10) / (patch * static_cast<std::int64_t>(element)), 16, 1024) / 16 * 16;
+        block =
+            std::clamp<std::int64_t>((768 << 10) / (patch * static_cast<std::int64_t>(element)), 16, 1024) / 16 * 16;
     }
 };
 
@@ -84,13 +87,15 @@ void direct_forward(const ConvGeometry& g, const T* x, const T* w, T* y) {
         parallel_for(s.rows, s.block, [&](std::int64_t begin, std::int64_t end) {
             MatrixView<T> c(y + begin * g.c_out + q * s.out, end - begin, s.out, Eigen::OuterStride<>(g.c_out));
             if (plain) {
-                c.noalias() = ConstMatrixView<T>(x + begin * g.c_in + q * s.in, end - begin, s.in,
-                                                 Eigen::OuterStride<>(g.c_in)) * b;
+                c.noalias() =
+                    ConstMatrixView<T>(x + begin * g.c_in + q * s.in, end - begin, s.in, Eigen::OuterStride<>(g.c_in)) *
+                    b;
                 return;
             }
             const Tensor patches = Tensor::empty({s.block, s.patch}, {.dtype = dtype_of<T>});
             gather_patches(g, s, q, x, begin, end, patches.data<T>());
-            c.noalias() = ConstMatrixView<T>(patches.data<T>(), end - begin, s.patch, Eigen::OuterStride<>(s.patch)) * b;
+            c.noalias() =
+                ConstMatrixView<T>(patches.data<T>(), end - begin, s.patch, Eigen::OuterStride<>(s.patch)) * b;
         });
     }
 }
@@ -112,7 +117,8 @@ void direct_dx(const ConvGeometry& g, const T* dy, const T* w, T* dx) {
                 const std::int64_t end = std::min((n + 1) * plane, begin + s.block);
                 MatrixView<T>(p, end - begin, s.patch, Eigen::OuterStride<>(s.patch)).noalias() =
                     ConstMatrixView<T>(dy + begin * g.c_out + q * s.out, end - begin, s.out,
-                                       Eigen::OuterStride<>(g.c_out)) * b.transpose();
+                                       Eigen::OuterStride<>(g.c_out)) *
+                    b.transpose();
                 for_taps(g, begin, end, [&](std::int64_t row, std::int64_t tap, std::int64_t pixel) {
                     if (pixel < 0) return;
                     const T* from = p + row * s.patch + tap * s.in;
@@ -143,9 +149,10 @@ void direct_dw_patches(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
             for (std::int64_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
                 const std::int64_t begin = i * s.block, end = std::min(s.rows, begin + s.block);
                 gather_patches(g, s, q, x, begin, end, p);
-                sum.noalias() += ConstMatrixView<T>(p, end - begin, s.patch, Eigen::OuterStride<>(s.patch)).transpose() *
-                                 ConstMatrixView<T>(dy + begin * g.c_out + q * s.out, end - begin, s.out,
-                                                    Eigen::OuterStride<>(g.c_out));
+                sum.noalias() +=
+                    ConstMatrixView<T>(p, end - begin, s.patch, Eigen::OuterStride<>(s.patch)).transpose() *
+                    ConstMatrixView<T>(dy + begin * g.c_out + q * s.out, end - begin, s.out,
+                                       Eigen::OuterStride<>(g.c_out));
             }
         });
         for (std::int64_t o = 0; o < s.out; ++o)
@@ -167,7 +174,8 @@ void direct_dw_taps(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
     constexpr std::int64_t rows = 1024;
     for (std::int64_t q = 0; q < g.groups; ++q)
         parallel_for(taps * strips, 1, [&](std::int64_t task, std::int64_t) {
-            const std::int64_t tap = task / strips, first = task % strips * strip, count = std::min(strip, s.in - first);
+            const std::int64_t tap = task / strips, first = task % strips * strip,
+                               count = std::min(strip, s.in - first);
             const Tensor pixels = Tensor::empty({rows, count}, {.dtype = dtype_of<T>}),
                          sums = Tensor::empty({count, s.out}, {.dtype = dtype_of<T>});
             T* p = pixels.data<T>();
@@ -268,8 +276,16 @@ inline void conv2d_dx(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, 
         if (dx.numel() == 0) return;
         if (use_winograd(g, algorithm, dy.dtype())) {
             // the input gradient is a forward pass over dy with the kernel turned and the padding mirrored
-            const ConvGeometry back{.n = g.n, .c_in = g.c_out, .h = g.h_out(), .w = g.w_out(), .c_out = g.c_in,
-                                    .kernel_h = 3, .kernel_w = 3, .stride = 1, .pad = 2 - g.pad, .groups = 1};
+            const ConvGeometry back{.n = g.n,
+                                    .c_in = g.c_out,
+                                    .h = g.h_out(),
+                                    .w = g.w_out(),
+                                    .c_out = g.c_in,
+                                    .kernel_h = 3,
+                                    .kernel_w = 3,
+                                    .stride = 1,
+                                    .pad = 2 - g.pad,
+                                    .groups = 1};
             winograd_forward(back, dy.data<T>(), w.data<T>(), true, dx.data<T>());
         } else if (is_depthwise(g)) {
             depthwise_dx(g, dy.data<T>(), w.data<T>(), dx.data<T>());

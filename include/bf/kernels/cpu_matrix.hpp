@@ -111,14 +111,16 @@ inline void normalize_rows(Context&, const Tensor& x, const Tensor& y, const Ten
     });
 }
 
-inline void normalize_rows_dx(Context&, const Tensor& y, const Tensor& inverse_norm, const Tensor& dy, const Tensor& dx) {
+inline void normalize_rows_dx(Context&, const Tensor& y, const Tensor& inverse_norm, const Tensor& dy,
+                              const Tensor& dx) {
     visit_real(y.dtype(), "normalize_rows", [&]<class T>() {
         const std::int64_t cols = y.dim(1);
         const T *unit = y.data<T>(), *inverse = inverse_norm.data<T>(), *g = dy.data<T>();
         T* d = dx.data<T>();
         parallel_for(y.dim(0), row_grain(cols), [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t r = begin; r < end; ++r) {
-                const Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>> u(unit + r * cols, cols), v(g + r * cols, cols);
+                const Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>> u(unit + r * cols, cols),
+                    v(g + r * cols, cols);
                 const T along = (u * v).sum();
                 Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>>(d + r * cols, cols) = (v - u * along) * inverse[r];
             }

@@ -144,7 +144,8 @@ void batch_norm_sums(const Tensor& x, const Tensor& dy, const Tensor& mean, cons
 }
 
 inline void batch_norm_train_dx(Context&, const Tensor& x, const Tensor& dy, const Tensor& gamma, const Tensor& mean,
-                                const Tensor& inverse_std, const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
+                                const Tensor& inverse_std, const Tensor& dx, const Tensor& dgamma,
+                                const Tensor& dbeta) {
     visit_real(x.dtype(), "batch_norm", [&]<class T>() {
         batch_norm_sums<T>(x, dy, mean, inverse_std, dgamma, dbeta);
         const Tensor rows = x.channel_rows();
@@ -180,7 +181,8 @@ inline void batch_norm_eval_dx(Context&, const Tensor& x, const Tensor& dy, cons
         T* d = dx.data<T>();
         parallel_for(rows.dim(0), chunk_rows(rows.dim(0), channels), [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t r = begin; r < end; ++r)
-                for (std::int64_t c = 0; c < channels; ++c) d[r * channels + c] = g[r * channels + c] * (ga[c] * inv[c]);
+                for (std::int64_t c = 0; c < channels; ++c)
+                    d[r * channels + c] = g[r * channels + c] * (ga[c] * inv[c]);
         });
     });
 }

@@ -60,8 +60,8 @@ struct TileGrid {
 /// Reads the size x size window at (y0, x0) of an nhwc image [h, w, c] channel block by block, transforms it by Line
 /// along both axes into 6x6 values, and writes value k of tile t to out[(k * slab + t) * channels].
 template <int size, class T, class Line>
-void transform_in(const T* image, std::int64_t h, std::int64_t w, std::int64_t channels, std::int64_t y0, std::int64_t x0,
-                  T* out, std::int64_t plane, Line&& line) {
+void transform_in(const T* image, std::int64_t h, std::int64_t w, std::int64_t channels, std::int64_t y0,
+                  std::int64_t x0, T* out, std::int64_t plane, Line&& line) {
     for (std::int64_t c = 0; c < channels; c += lane_width<T>) {
         const std::int64_t count = channels - c;
         LaneValue<T> mid[6][size], column[size], six[6];
@@ -85,8 +85,8 @@ void transform_in(const T* image, std::int64_t h, std::int64_t w, std::int64_t c
 
 /// Reads 6x6 products of a tile, transforms them to 4x4 outputs and writes those inside the image.
 template <class T>
-void transform_out(const T* products, std::int64_t plane, T* image, std::int64_t h, std::int64_t w, std::int64_t channels,
-                   std::int64_t y0, std::int64_t x0) {
+void transform_out(const T* products, std::int64_t plane, T* image, std::int64_t h, std::int64_t w,
+                   std::int64_t channels, std::int64_t y0, std::int64_t x0) {
     for (std::int64_t c = 0; c < channels; c += lane_width<T>) {
         const std::int64_t count = channels - c;
         LaneValue<T> mid[4][6], column[6], four[4];

@@ -12,7 +12,8 @@ inline const KernelTable& kernels(Device device) {
         case DeviceType::cpu: return cpu_table();
         case DeviceType::cuda: break;
     }
-    fail(ErrorCode::usage, "kernels", "no backend for ", device.name(), " in this build; hint: configure with -DBF_CUDA=ON");
+    fail(ErrorCode::usage, "kernels", "no backend for ", device.name(),
+         " in this build; hint: configure with -DBF_CUDA=ON");
 }
 
 /// The context in which ops run on a device.

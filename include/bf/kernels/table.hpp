@@ -1,7 +1,7 @@
 #pragma once
 #include "bf/core/tensor.hpp"
-#include "bf/kernels/context.hpp"
 #include "bf/kernels/classifier.hpp"
+#include "bf/kernels/context.hpp"
 #include "bf/kernels/conv.hpp"
 #include "bf/math/compensation.hpp"
 #include "bf/math/pointwise.hpp"
@@ -38,10 +38,10 @@ struct KernelTable {
 
     // matrices and rows
     void (*gemm)(Context&, bool trans_a, bool trans_b, double alpha, T a, T b, double beta, T c);
-    void (*broadcast_rows)(Context&, T bias, T y);                 ///< every row of y [M, C] = bias [C]
-    void (*gather_rows)(Context&, T x, T index, T y);              ///< y[i] = x[index[i]]
-    void (*scatter_add_rows)(Context&, T dy, T index, T dx);       ///< dx[index[i]] += dy[i], in order of i
-    void (*normalize_rows)(Context&, T x, T y, T inverse_norm);    ///< y = x / max(|x|, 1e-12) over rows [M, D]
+    void (*broadcast_rows)(Context&, T bias, T y);               ///< every row of y [M, C] = bias [C]
+    void (*gather_rows)(Context&, T x, T index, T y);            ///< y[i] = x[index[i]]
+    void (*scatter_add_rows)(Context&, T dy, T index, T dx);     ///< dx[index[i]] += dy[i], in order of i
+    void (*normalize_rows)(Context&, T x, T y, T inverse_norm);  ///< y = x / max(|x|, 1e-12) over rows [M, D]
     void (*normalize_rows_dx)(Context&, T y, T inverse_norm, T dy, T dx);
     void (*softmax_cross_entropy)(Context&, T logits, T labels, T loss, T log_sum_exp);  ///< row by row
     void (*softmax_cross_entropy_dx)(Context&, T logits, T labels, T log_sum_exp, T dloss, T dlogits);

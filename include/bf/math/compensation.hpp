@@ -21,14 +21,17 @@ struct Compensation {
             nn += w_now[d] * w_now[d];
         }
         const T tiny = static_cast<T>(1e-12);
-        const T norm_e = std::sqrt(ee), norm_then = at_least(std::sqrt(tt), tiny), norm_now = at_least(std::sqrt(nn), tiny);
+        const T norm_e = std::sqrt(ee), norm_then = at_least(std::sqrt(tt), tiny),
+                norm_now = at_least(std::sqrt(nn), tiny);
         const T then = norm_e / norm_then, now = direction_only ? norm_e / norm_now : then;
         for (long long d = 0; d < dim; ++d) out[d] = e[d] + (now * w_now[d] - then * w_then[d]);
     }
 
   private:
     template <class T>
-    BF_HD static T at_least(T value, T least) { return value > least ? value : least; }
+    BF_HD static T at_least(T value, T least) {
+        return value > least ? value : least;
+    }
 };
 
 }  // namespace bf::math

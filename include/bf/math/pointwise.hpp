@@ -9,6 +9,7 @@
 
 namespace bf::math {
 
+// clang-format off
 template <class T>
 BF_HD T exp_(T x) { return std::exp(x); }
 
@@ -79,6 +80,7 @@ struct Div {
     template <class T> BF_HD static T dx(T, T z) { return T(1) / z; }
     template <class T> BF_HD static T dz(T x, T z) { return -x / (z * z); }
 };
+// clang-format on
 
 }  // namespace bf::math
 

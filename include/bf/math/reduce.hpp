@@ -8,6 +8,7 @@
 
 namespace bf::math {
 
+// clang-format off
 struct Sum {
     template <class T> BF_HD static T identity() { return T(0); }
     template <class T> BF_HD static T map(T x) { return x; }
@@ -37,6 +38,7 @@ struct Max {
     template <class T> BF_HD static T finish(T a, T) { return a; }
     template <class T> BF_HD static T slope(T x, T y, T) { return x == y ? T(1) : T(0); }
 };
+// clang-format on
 
 }  // namespace bf::math
 

@@ -31,7 +31,8 @@ struct AdamWUpdate {
         m = static_cast<T>(beta1) * m + static_cast<T>(1 - beta1) * g;
         v = static_cast<T>(beta2) * v + static_cast<T>(1 - beta2) * g * g;
         w -= static_cast<T>(lr * weight_decay) * w;
-        w -= static_cast<T>(lr / correction1) * m / (std::sqrt(v / static_cast<T>(correction2)) + static_cast<T>(epsilon));
+        w -= static_cast<T>(lr / correction1) * m /
+             (std::sqrt(v / static_cast<T>(correction2)) + static_cast<T>(epsilon));
     }
 };
 

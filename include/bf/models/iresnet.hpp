@@ -24,7 +24,8 @@ namespace detail {
 inline std::shared_ptr<Conv2d> iresnet_conv(std::int64_t in, std::int64_t out, std::int64_t kernel, std::int64_t stride,
                                             Init& init) {
     return std::make_shared<Conv2d>(
-        Conv2dLayerOptions{.in = in, .out = out, .kernel = kernel, .stride = stride, .pad = kernel / 2, .init_std = 0.1},
+        Conv2dLayerOptions{
+            .in = in, .out = out, .kernel = kernel, .stride = stride, .pad = kernel / 2, .init_std = 0.1},
         init);
 }
 inline std::shared_ptr<BatchNorm> batch_norm_layer(std::int64_t channels, Init& init) {
@@ -86,9 +87,11 @@ class IResNet : public Module {
         bn2_ = add_child("bn2", detail::batch_norm_layer(in, init));
         dropout_ = add_child("dropout", std::make_shared<Dropout>(o.dropout, o.seed));
         const std::int64_t side = o.image_size / 16;
-        fc_ = add_child("fc", std::make_shared<Linear>(LinearOptions{.in = in * side * side, .out = o.embedding_size}, init));
-        features_ = add_child("features", std::make_shared<BatchNorm>(
-                                              BatchNormOptions{.channels = o.embedding_size, .train_weight = false}, init));
+        fc_ = add_child("fc",
+                        std::make_shared<Linear>(LinearOptions{.in = in * side * side, .out = o.embedding_size}, init));
+        features_ = add_child(
+            "features",
+            std::make_shared<BatchNorm>(BatchNormOptions{.channels = o.embedding_size, .train_weight = false}, init));
     }
     Var forward(const Var& x) override {
         BF_CHECK(x.shape().rank() == 4 && x.shape()[1] == 3 && x.shape()[2] == options_.image_size &&
@@ -141,12 +144,19 @@ inline IResNetOptions iresnet_options(const std::string& name, IResNetOptions ba
     }
     base.stem = 64;
     base.channels = {64, 128, 256, 512};
-    if (name == "r18") base.blocks = {2, 2, 2, 2};
-    else if (name == "r34") base.blocks = {3, 4, 6, 3};
-    else if (name == "r50") base.blocks = {3, 4, 14, 3};
-    else if (name == "r100") base.blocks = {3, 13, 30, 3};
-    else if (name == "r200") base.blocks = {6, 26, 60, 6};
-    else fail(ErrorCode::usage, "network", "unknown name; got ", name, ", want iresnet_small, r18, r34, r50, r100 or r200");
+    if (name == "r18")
+        base.blocks = {2, 2, 2, 2};
+    else if (name == "r34")
+        base.blocks = {3, 4, 6, 3};
+    else if (name == "r50")
+        base.blocks = {3, 4, 14, 3};
+    else if (name == "r100")
+        base.blocks = {3, 13, 30, 3};
+    else if (name == "r200")
+        base.blocks = {6, 26, 60, 6};
+    else
+        fail(ErrorCode::usage, "network", "unknown name; got ", name,
+             ", want iresnet_small, r18, r34, r50, r100 or r200");
     return base;
 }
 

@@ -82,7 +82,8 @@ class BatchNorm : public Module {
 /// PReLU with one slope a channel, 0.25 at the start: "weight" [C].
 class PRelu : public Module {
   public:
-    PRelu(std::int64_t channels, Init& init) : weight_(add_parameter("weight", init.constant({channels}, 0.25), true)) {}
+    PRelu(std::int64_t channels, Init& init)
+        : weight_(add_parameter("weight", init.constant({channels}, 0.25), true)) {}
     Var forward(const Var& x) override { return prelu(x, weight_); }
 
   private:

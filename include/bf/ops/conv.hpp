@@ -15,21 +15,28 @@ struct Conv2dOptions {
 /// bias: [N, out, H', W'], H' = (H + 2 pad - kh) / stride + 1. The result is in nhwc order.
 inline Var conv2d(const Var& input, const Var& w, const Conv2dOptions& options = {}) {
     const Shape& ws = w.shape();
-    BF_CHECK(input.shape().rank() == 4 && ws.rank() == 4, "conv2d", "want 4-d input and weight; got ", input.value().str(),
+    BF_CHECK(input.shape().rank() == 4 && ws.rank() == 4, "conv2d", "want 4-d input and weight; got ",
+             input.value().str(), ", weight ", w.value().str());
+    BF_CHECK(input.value().dtype() == w.value().dtype(), "conv2d", "dtypes differ; got ", input.value().str(),
              ", weight ", w.value().str());
-    BF_CHECK(input.value().dtype() == w.value().dtype(), "conv2d", "dtypes differ; got ", input.value().str(), ", weight ",
-             w.value().str());
     BF_CHECK(options.stride >= 1 && options.pad >= 0 && options.groups >= 1, "conv2d", "options; got stride ",
              options.stride, ", pad ", options.pad, ", groups ", options.groups);
     BF_CHECK(input.shape()[1] == ws[1] * options.groups && ws[0] % options.groups == 0, "conv2d",
              "channels differ; got ", input.value().str(), ", want C = ", ws[1] * options.groups, " (weight ", ws,
              ", groups ", options.groups, ")");
     const Var x = to_format(input, Format::nhwc);
-    const ConvGeometry g{.n = x.shape()[0], .c_in = x.shape()[1], .h = x.shape()[2], .w = x.shape()[3], .c_out = ws[0],
-                         .kernel_h = ws[2], .kernel_w = ws[3], .stride = options.stride, .pad = options.pad,
+    const ConvGeometry g{.n = x.shape()[0],
+                         .c_in = x.shape()[1],
+                         .h = x.shape()[2],
+                         .w = x.shape()[3],
+                         .c_out = ws[0],
+                         .kernel_h = ws[2],
+                         .kernel_w = ws[3],
+                         .stride = options.stride,
+                         .pad = options.pad,
                          .groups = options.groups};
-    BF_CHECK(g.h + 2 * g.pad >= g.kernel_h && g.w + 2 * g.pad >= g.kernel_w, "conv2d", "image smaller than the kernel; got ",
-             x.value().str(), ", weight ", ws);
+    BF_CHECK(g.h + 2 * g.pad >= g.kernel_h && g.w + 2 * g.pad >= g.kernel_w, "conv2d",
+             "image smaller than the kernel; got ", x.value().str(), ", weight ", ws);
     const Device device = x.value().device();
     const ConvAlgorithm algorithm = options.algorithm;
     Tensor y = Tensor::empty({g.n, g.c_out, g.h_out(), g.w_out()}, x.value().options());

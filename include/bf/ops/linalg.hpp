@@ -61,7 +61,8 @@ inline Var normalize_rows(const Var& x) {
 /// Row losses -log softmax(logits)[label]: logits [M, K], labels [M] i64 in 0..K-1; [M]. mean() gives the usual loss.
 inline Var softmax_cross_entropy(const Var& logits, const Tensor& labels) {
     BF_CHECK(logits.shape().rank() == 2 && labels.shape() == Shape{logits.shape()[0]} && labels.dtype() == DType::i64,
-             "softmax_cross_entropy", "operands do not fit; got logits ", logits.value().str(), ", labels ", labels.str());
+             "softmax_cross_entropy", "operands do not fit; got logits ", logits.value().str(), ", labels ",
+             labels.str());
     for (std::int64_t y : labels.span<std::int64_t>())
         BF_CHECK(y >= 0 && y < logits.shape()[1], "softmax_cross_entropy", "label out of range; got ", y, ", want 0..",
                  logits.shape()[1] - 1);

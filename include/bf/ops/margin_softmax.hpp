@@ -94,8 +94,8 @@ double finish_rows(ClassifierRows& rows, const ClassifierStatistics& s, double s
 inline void check_classifier_rows(const Tensor& x, const Tensor& labels, const Var& w, const char* what) {
     BF_CHECK(x.rank() == 2 && w.shape().rank() == 2 && x.dim(1) == w.shape()[1] && x.dtype() == w.value().dtype(),
              "margin_softmax", what, " does not fit the classifier; got ", x.str(), ", weight ", w.value().str());
-    BF_CHECK(labels.shape() == Shape{x.dim(0)} && labels.dtype() == DType::i64, "margin_softmax", what,
-             " labels; got ", labels.str(), ", want [", x.dim(0), "] i64");
+    BF_CHECK(labels.shape() == Shape{x.dim(0)} && labels.dtype() == DType::i64, "margin_softmax", what, " labels; got ",
+             labels.str(), ", want [", x.dim(0), "] i64");
     for (std::int64_t y : labels.span<std::int64_t>())
         BF_CHECK(y >= 0 && y < w.shape()[0], "margin_softmax", "label out of range; got ", y, ", want 0..",
                  w.shape()[0] - 1);
@@ -117,17 +117,23 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     const bool has_memory = memory.embeddings.defined() && memory.embeddings.dim(0) > 0;
     if (has_memory) detail::check_classifier_rows(memory.embeddings, memory.labels, w, "memory");
     const std::int64_t batch_total = options.batch_total ? options.batch_total : e.shape()[0];
-    BF_CHECK(batch_total >= e.shape()[0] && memory.total >= (has_memory ? memory.embeddings.dim(0) : 0), "margin_softmax",
-             "totals are smaller than the rows given; got batch_total ", batch_total, ", memory.total ", memory.total);
+    BF_CHECK(batch_total >= e.shape()[0] && memory.total >= (has_memory ? memory.embeddings.dim(0) : 0),
+             "margin_softmax", "totals are smaller than the rows given; got batch_total ", batch_total,
+             ", memory.total ", memory.total);
 
     ClassifierWeights weights{w.value(), Tensor::empty({w.shape()[0]}, made), 0, scale};
     kernels(device).inverse_norms(context(device), weights.w, weights.inverse_norm);
     const double classifier_rows = static_cast<double>(batch_total + memory.total);
     double correct = 0, sum = 0;
     std::vector<ClassifierRows> sets;
-    sets.push_back({.x = e.value(), .inverse_norm = {}, .labels = labels, .target_logit = {}, .slope = {}, .log_sum_exp = {}});
+    sets.push_back(
+        {.x = e.value(), .inverse_norm = {}, .labels = labels, .target_logit = {}, .slope = {}, .log_sum_exp = {}});
     if (has_memory)
-        sets.push_back({.x = memory.embeddings, .inverse_norm = {}, .labels = memory.labels, .target_logit = {}, .slope = {},
+        sets.push_back({.x = memory.embeddings,
+                        .inverse_norm = {},
+                        .labels = memory.labels,
+                        .target_logit = {},
+                        .slope = {},
                         .log_sum_exp = {}});
     double batch_sum = 0;
     for (ClassifierRows& rows : sets) {
@@ -143,7 +149,8 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
         const double seed = dy.item();
         if (e.requires_grad()) {
             Tensor dx = empty_like(e.value());
-            kernels(device).classifier_dx(context(device), sets[0], seed / static_cast<double>(batch_total), weights, dx);
+            kernels(device).classifier_dx(context(device), sets[0], seed / static_cast<double>(batch_total), weights,
+                                          dx);
             e.accumulate(dx);
         }
         if (w.requires_grad()) {

@@ -31,8 +31,8 @@ inline Var batch_norm_train(const Var& input, const Var& gamma, const Var& beta,
                                      inverse_std, momentum, running_mean, running_var);
     return record(y, {x, gamma, beta}, [=, beta = beta.sink()](const Tensor& dy) {
         Tensor dx = empty_like(x.value()), dgamma = empty_like(mean), dbeta = empty_like(mean);
-        kernels(device).batch_norm_train_dx(context(device), x.value(), dy, gamma.value(), mean, inverse_std, dx, dgamma,
-                                            dbeta);
+        kernels(device).batch_norm_train_dx(context(device), x.value(), dy, gamma.value(), mean, inverse_std, dx,
+                                            dgamma, dbeta);
         x.accumulate(dx);
         gamma.accumulate(dgamma);
         beta.accumulate(dbeta);
@@ -48,7 +48,8 @@ inline Var batch_norm_eval(const Var& input, const Var& gamma, const Var& beta, 
     const Device device = x.value().device();
     Tensor y = empty_like(x.value()), inverse_std = empty_like(running_var);
     kernels(device).inverse_std(context(device), running_var, epsilon, inverse_std);
-    kernels(device).batch_norm_eval(context(device), x.value(), gamma.value(), beta.value(), running_mean, inverse_std, y);
+    kernels(device).batch_norm_eval(context(device), x.value(), gamma.value(), beta.value(), running_mean, inverse_std,
+                                    y);
     return record(y, {x, gamma, beta}, [=, beta = beta.sink()](const Tensor& dy) {
         Tensor dx = empty_like(x.value()), dgamma = empty_like(running_mean), dbeta = empty_like(running_mean);
         kernels(device).batch_norm_eval_dx(context(device), x.value(), dy, gamma.value(), running_mean, inverse_std, dx,

@@ -24,26 +24,27 @@ inline Var binary(Binary op, const char* name, const Var& x, const Var& other) {
     Tensor y = empty_like(x.value());
     kernels(device).binary(context(device), op, x.value(), z.value(), y);
     const bool linear = op == Binary::add || op == Binary::sub;  // their gradients need no forward value
-    return record(y, {x, z}, [=, saved_x = linear ? Tensor() : x.value(), saved_z = linear ? Tensor() : z.value(),
-                              sx = x.sink(), sz = z.sink()](const Tensor& dy) {
-        if (op == Binary::add) {
-            sx.accumulate(dy);
-            sz.accumulate(dy);
-            return;
-        }
-        const Tensor& p = linear ? dy : saved_x;
-        const Tensor& q = linear ? dy : saved_z;
-        if (sx.requires_grad()) {
-            Tensor dx = empty_like(dy);
-            kernels(device).binary_dx(context(device), op, p, q, dy, dx);
-            sx.accumulate(dx);
-        }
-        if (sz.requires_grad()) {
-            Tensor dz = empty_like(dy);
-            kernels(device).binary_dz(context(device), op, p, q, dy, dz);
-            sz.accumulate(dz);
-        }
-    });
+    return record(y, {x, z},
+                  [=, saved_x = linear ? Tensor() : x.value(), saved_z = linear ? Tensor() : z.value(), sx = x.sink(),
+                   sz = z.sink()](const Tensor& dy) {
+                      if (op == Binary::add) {
+                          sx.accumulate(dy);
+                          sz.accumulate(dy);
+                          return;
+                      }
+                      const Tensor& p = linear ? dy : saved_x;
+                      const Tensor& q = linear ? dy : saved_z;
+                      if (sx.requires_grad()) {
+                          Tensor dx = empty_like(dy);
+                          kernels(device).binary_dx(context(device), op, p, q, dy, dx);
+                          sx.accumulate(dx);
+                      }
+                      if (sz.requires_grad()) {
+                          Tensor dz = empty_like(dy);
+                          kernels(device).binary_dz(context(device), op, p, q, dy, dz);
+                          sz.accumulate(dz);
+                      }
+                  });
 }
 
 // relu(x), sigmoid(x), ... : one function a line of the list. affine(x, a, b) and clamp(x, a, b) use the parameters.

@@ -45,7 +45,8 @@ inline Var max_pool2d(const Var& input, const PoolOptions& options = {}) {
     kernels(made.device).max_pool(context(made.device), g, x.value(), y, index);
     return record(y, {x}, [=, sink = x.sink()](const Tensor& grad) {
         Tensor dx = Tensor::empty(sink.shape(), made);
-        kernels(made.device).max_pool_dx(context(made.device), g, converted(grad, grad.dtype(), Format::nhwc), index, dx);
+        kernels(made.device)
+            .max_pool_dx(context(made.device), g, converted(grad, grad.dtype(), Format::nhwc), index, dx);
         sink.accumulate(dx);
     });
 }

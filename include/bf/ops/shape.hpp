@@ -18,17 +18,15 @@ inline Tensor converted(const Tensor& x, DType dtype, Format format) {
 inline Var to_format(const Var& x, Format format) {
     const Format before = x.value().format();
     if (before == format) return x;
-    return record(converted(x.value(), x.value().dtype(), format), {x}, [x = x.sink(), before](const Tensor& dy) {
-        x.accumulate(converted(dy, dy.dtype(), before));
-    });
+    return record(converted(x.value(), x.value().dtype(), format), {x},
+                  [x = x.sink(), before](const Tensor& dy) { x.accumulate(converted(dy, dy.dtype(), before)); });
 }
 
 /// The same elements under another shape; an image is brought to N, C, H, W order first.
 inline Var reshape(const Var& x, const Shape& shape) {
     const Var plain = to_format(x, Format::plain);
-    return record(plain.value().reshape(shape), {plain}, [x = plain.sink()](const Tensor& dy) {
-        x.accumulate(dy.reshape(x.shape()));
-    });
+    return record(plain.value().reshape(shape), {plain},
+                  [x = plain.sink()](const Tensor& dy) { x.accumulate(dy.reshape(x.shape())); });
 }
 
 /// [N, ...] to [N, rest], channel-major as PyTorch flattens an image.
@@ -44,7 +42,8 @@ inline Var gather_rows(const Var& x, const Tensor& index) {
     BF_CHECK(x.shape().rank() == 2 && index.rank() == 1 && index.dtype() == DType::i64, "gather_rows",
              "want a matrix and an i64 index; got ", x.value().str(), " and ", index.str());
     for (std::int64_t i : index.span<std::int64_t>())
-        BF_CHECK(i >= 0 && i < x.shape()[0], "gather_rows", "index out of range; got ", i, ", want 0..", x.shape()[0] - 1);
+        BF_CHECK(i >= 0 && i < x.shape()[0], "gather_rows", "index out of range; got ", i, ", want 0..",
+                 x.shape()[0] - 1);
     Tensor y = Tensor::empty({index.dim(0), x.shape()[1]}, x.value().options());
     kernels(y.device()).gather_rows(context(y.device()), x.value(), index, y);
     return record(y, {x}, [x = x.sink(), index](const Tensor& dy) {

@@ -10,21 +10,21 @@ namespace bf {
 
 /// Switches of BroadFace (Kim, Park, Shin, ECCV 2020) and of its ablations.
 struct BroadFaceOptions {
-    std::int64_t queue = 8192;      ///< rows; 0 is plain training
-    bool compensate = true;         ///< move old embeddings with their W row (eq. 7)
-    std::uint64_t start_step = 0;   ///< optimizer step from which the queue is used; it fills before
-    std::uint64_t ramp_steps = 0;   ///< steps over which the used part grows from nothing to all
-    std::uint64_t age_limit = 0;    ///< oldest age in steps that is used; 0: no limit
-    bool direction_only = false;    ///< compensate by unit rows of W
-    bool overwrite = false;         ///< third-party variant: e* and W replace the stored pair at each use
+    std::int64_t queue = 8192;     ///< rows; 0 is plain training
+    bool compensate = true;        ///< move old embeddings with their W row (eq. 7)
+    std::uint64_t start_step = 0;  ///< optimizer step from which the queue is used; it fills before
+    std::uint64_t ramp_steps = 0;  ///< steps over which the used part grows from nothing to all
+    std::uint64_t age_limit = 0;   ///< oldest age in steps that is used; 0: no limit
+    bool direction_only = false;   ///< compensate by unit rows of W
+    bool overwrite = false;        ///< third-party variant: e* and W replace the stored pair at each use
 };
 
 /// The state of the queue at one moment.
 struct QueueTelemetry {
-    std::int64_t rows = 0;        ///< filled
-    std::int64_t distinct = 0;    ///< identities among them
-    double mean_age = 0;          ///< steps
-    double norm_ratio = 1;        ///< mean |e*| / |e|
+    std::int64_t rows = 0;                    ///< filled
+    std::int64_t distinct = 0;                ///< identities among them
+    double mean_age = 0;                      ///< steps
+    double norm_ratio = 1;                    ///< mean |e*| / |e|
     std::vector<std::int64_t> age_histogram;  ///< rows by age, ten equal bins from 0 to the oldest
 };
 
@@ -74,7 +74,8 @@ class BroadFace {
     void push(const Tensor& e, const Tensor& labels, const Tensor& w, std::uint64_t step, const Tensor& indices = {}) {
         if (options_.queue == 0) return;
         BF_CHECK(e.rank() == 2 && e.dim(1) == dim_ && e.dtype() == dtype_ && labels.numel() == e.dim(0), "broadface",
-                 "rows do not fit the queue; got ", e.str(), ", labels ", labels.str(), ", want [B, ", dim_, "] ", name_of(dtype_));
+                 "rows do not fit the queue; got ", e.str(), ", labels ", labels.str(), ", want [B, ", dim_, "] ",
+                 name_of(dtype_));
         const std::size_t row = static_cast<std::size_t>(dim_) * size_of(dtype_);
         const auto* from = static_cast<const char*>(e.host());
         const auto* weight = static_cast<const char*>(w.host());
@@ -110,9 +111,9 @@ class BroadFace {
 
     /// The ring and its counter, for the checkpoint; tensors share storage with the queue.
     StateDict save_state() const {
-        return {{"queue.embeddings", embeddings_}, {"queue.snapshots", snapshots_}, {"queue.labels", labels_},
-                {"queue.steps", steps_}, {"queue.indices", indices_},
-                {"queue.sequence", Tensor::from<std::int64_t>({sequence_}, {1})}};
+        return {{"queue.embeddings", embeddings_}, {"queue.snapshots", snapshots_},
+                {"queue.labels", labels_},         {"queue.steps", steps_},
+                {"queue.indices", indices_},       {"queue.sequence", Tensor::from<std::int64_t>({sequence_}, {1})}};
     }
     /// Continues a saved queue. One of another size gives its newest rows; another dim is an error.
     void load_state(const StateDict& state) {
@@ -127,8 +128,10 @@ class BroadFace {
         sequence_ = pushed;
         for (std::int64_t s = pushed - keep; s < pushed; ++s) {
             const auto from = static_cast<std::size_t>(s % rows), to = static_cast<std::size_t>(s % options_.queue);
-            std::memcpy(static_cast<char*>(embeddings_.host()) + to * row, static_cast<const char*>(e.host()) + from * row, row);
-            std::memcpy(static_cast<char*>(snapshots_.host()) + to * row, static_cast<const char*>(w.host()) + from * row, row);
+            std::memcpy(static_cast<char*>(embeddings_.host()) + to * row,
+                        static_cast<const char*>(e.host()) + from * row, row);
+            std::memcpy(static_cast<char*>(snapshots_.host()) + to * row,
+                        static_cast<const char*>(w.host()) + from * row, row);
             labels_.data<std::int64_t>()[to] = state.at("queue.labels").data<std::int64_t>()[from];
             steps_.data<std::int64_t>()[to] = state.at("queue.steps").data<std::int64_t>()[from];
             indices_.data<std::int64_t>()[to] = state.at("queue.indices").data<std::int64_t>()[from];
@@ -217,8 +220,8 @@ class BroadFace {
                                       static_cast<std::int64_t>(options_.ramp_steps + 1));
         if (options_.age_limit > 0) {
             std::int64_t young = 0;
-            while (young < rows && step - static_cast<std::uint64_t>(steps_.data<std::int64_t>()[(sequence_ - 1 - young) %
-                                                                                                options_.queue]) <=
+            while (young < rows && step - static_cast<std::uint64_t>(
+                                              steps_.data<std::int64_t>()[(sequence_ - 1 - young) % options_.queue]) <=
                                        options_.age_limit)
                 ++young;
             rows = young;

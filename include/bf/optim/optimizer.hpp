@@ -9,10 +9,10 @@ namespace bf {
 /// Parameters that share rules.
 struct ParameterGroup {
     std::vector<Parameter> parameters;
-    double lr_scale = 1;           ///< times the step's learning rate
+    double lr_scale = 1;  ///< times the step's learning rate
     double weight_decay = 0;
     bool decay_norm_and_bias = true;  ///< false: batch-norm weights, PReLU slopes and biases are not decayed
-    double clip_norm = 0;          ///< largest gradient norm of the group; 0: no limit
+    double clip_norm = 0;             ///< largest gradient norm of the group; 0: no limit
 };
 
 /// L2 norm of all gradients of the parameters.
@@ -48,14 +48,14 @@ class Optimizer {
         }
         const double total = std::sqrt(squares);
         if (!std::isfinite(total))
-            fail(ErrorCode::diverged, "optimizer", "gradient norm is not finite; hint: a lower lr, a warm-up, or clipping");
+            fail(ErrorCode::diverged, "optimizer",
+                 "gradient norm is not finite; hint: a lower lr, a warm-up, or clipping");
         const double global = clip_norm_ > 0 && total > clip_norm_ ? clip_norm_ / total : 1;
         ++steps_;
         for (std::size_t i = 0; i < groups_.size(); ++i) {
             const ParameterGroup& group = groups_[i];
-            const double scale = group.clip_norm > 0 && norms[i] * global > group.clip_norm
-                                     ? group.clip_norm / norms[i]
-                                     : global;
+            const double scale =
+                group.clip_norm > 0 && norms[i] * global > group.clip_norm ? group.clip_norm / norms[i] : global;
             for (const Parameter& p : group.parameters) {
                 if (!p.trainable || !p.var.grad().defined()) continue;
                 const double decay = p.norm_or_bias && !group.decay_norm_and_bias ? 0 : group.weight_decay;
@@ -126,8 +126,8 @@ class Sgd : public Optimizer {
   private:
     void update(const Parameter& p, double lr, double weight_decay, double scale) override {
         const Device device = p.var.value().device();
-        kernels(device).sgd(context(device), {lr, options_.momentum, weight_decay, scale, options_.nesterov}, p.var.grad(),
-                            p.var.value(), moment("momentum.", p));
+        kernels(device).sgd(context(device), {lr, options_.momentum, weight_decay, scale, options_.nesterov},
+                            p.var.grad(), p.var.value(), moment("momentum.", p));
     }
     std::vector<const char*> kinds() const override { return {"momentum."}; }
     SgdOptions options_;

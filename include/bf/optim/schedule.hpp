@@ -15,14 +15,15 @@ struct Schedule {
     double lr = 0.1;
     std::uint64_t warmup_steps = 0;  ///< linear: lr t / warmup (InsightFace starts at 0)
     std::uint64_t total_steps = 1;
-    double power = 1;                        ///< of poly
+    double power = 1;                         ///< of poly
     std::vector<std::uint64_t> milestones{};  ///< of step: lr *= gamma from each on
     double gamma = 0.1;
 
     /// Learning rate of step t = 0, 1, ... .
     double operator()(std::uint64_t t) const {
         if (t < warmup_steps) return lr * static_cast<double>(t) / static_cast<double>(warmup_steps);
-        const double span = static_cast<double>(std::max<std::uint64_t>(1, total_steps - std::min(warmup_steps, total_steps)));
+        const double span =
+            static_cast<double>(std::max<std::uint64_t>(1, total_steps - std::min(warmup_steps, total_steps)));
         const double done = std::min(1.0, static_cast<double>(t - warmup_steps) / span);
         switch (kind) {
             case ScheduleKind::constant: return lr;

@@ -6,12 +6,12 @@ namespace bf {
 
 /// What a stage sees after the forward pass of one micro-batch, and may change: the classifier's memory.
 struct ForwardState {
-    std::uint64_t step;    ///< optimizer steps done
-    int micro_batch;       ///< 0 for the first of the step
-    Tensor embeddings;     ///< [B, D] raw, without graph
-    Tensor labels;         ///< [B] i64
-    Tensor indices;        ///< [B] i64 places in the dataset; may be undefined
-    Var weight;            ///< W [K, D]
+    std::uint64_t step;  ///< optimizer steps done
+    int micro_batch;     ///< 0 for the first of the step
+    Tensor embeddings;   ///< [B, D] raw, without graph
+    Tensor labels;       ///< [B] i64
+    Tensor indices;      ///< [B] i64 places in the dataset; may be undefined
+    Var weight;          ///< W [K, D]
     ClassifierMemory memory;
 };
 

@@ -10,7 +10,8 @@ namespace bf {
 struct DataConfig {
     std::string kind = "synthetic", root, list;
     std::vector<std::int64_t> only_folds, exclude_folds;
-    std::int64_t min_images = 1, identities = 1000, images_per_identity = 20, first_identity = 0, cache_mb = 2048, seed = 1;
+    std::int64_t min_images = 1, identities = 1000, images_per_identity = 20, first_identity = 0, cache_mb = 2048,
+                 seed = 1;
     double difficulty = 1, max_bad_share = 0;
 };
 
@@ -28,15 +29,17 @@ struct BroadFaceConfig {
 /// One verification set.
 struct ValConfig {
     std::string name = "val", kind = "synthetic", root, pairs;
-    std::int64_t only_fold = 0, folds = 10, pair_count = 6000, identities = 100, images_per_identity = 20, first_identity = 1000000;
+    std::int64_t only_fold = 0, folds = 10, pair_count = 6000, identities = 100, images_per_identity = 20,
+                 first_identity = 1000000;
 };
 
 /// A training run. The names of arcface_torch are kept where it has one.
 struct RunConfig {
-    std::string network = "iresnet_small", loss = "arcface", margin_gradient = "exact", optimizer = "sgd", scheduler = "poly", output = "runs/run",
-                device = "cpu", clip_scope = "backbone";
-    std::int64_t embedding_size = 512, image_size = 112, batch_size = 128, gradient_acc = 1, warmup_epoch = 0, warmup_step = 0, num_epoch = 20, num_step = 0,
-                 seed = 2048, num_workers = 2, threads = 0, frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2;
+    std::string network = "iresnet_small", loss = "arcface", margin_gradient = "exact", optimizer = "sgd",
+                scheduler = "poly", output = "runs/run", device = "cpu", clip_scope = "backbone";
+    std::int64_t embedding_size = 512, image_size = 112, batch_size = 128, gradient_acc = 1, warmup_epoch = 0,
+                 warmup_step = 0, num_epoch = 20, num_step = 0, seed = 2048, num_workers = 2, threads = 0,
+                 frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2;
     double scale = 64, lr = 0.1, momentum = 0.9, weight_decay = 5e-4, lr_gamma = 0.1, clip_norm = 0, dropout = 0;
     bool nesterov = false, decay_norm_and_bias = true;
     std::vector<double> margin_list{1.0, 0.5, 0.0};
@@ -60,7 +63,8 @@ void visit_keys(ValConfig& c, V&& v) {
     v.number("pair_count", c.pair_count, "synthetic: number of pairs", 2, 1e8);
     v.number("identities", c.identities, "synthetic: identities", 2, 1e9);
     v.number("images_per_identity", c.images_per_identity, "synthetic: images of each", 2, 1e6);
-    v.number("first_identity", c.first_identity, "synthetic: first identity; keep it apart from the training range", 0, 1e12);
+    v.number("first_identity", c.first_identity, "synthetic: first identity; keep it apart from the training range", 0,
+             1e12);
 }
 
 /// The same for a run.
@@ -113,7 +117,8 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("data.images_per_identity", c.data.images_per_identity, "kind synthetic: images of each", 1, 1e6);
     v.number("data.first_identity", c.data.first_identity, "kind synthetic: first identity", 0, 1e12);
     v.number("data.seed", c.data.seed, "kind synthetic: seed of the faces", 0, 9e15);
-    v.number("data.difficulty", c.data.difficulty, "kind synthetic: strength of pose, light, occlusion and noise", 0, 3);
+    v.number("data.difficulty", c.data.difficulty, "kind synthetic: strength of pose, light, occlusion and noise", 0,
+             3);
     v.flag("augment.flip", c.augment.flip, "mirror with probability 1/2");
     v.number("augment.crop_pad", c.augment.crop_pad, "shift by up to this many pixels", 0, 64);
     v.number("augment.brightness", c.augment.brightness, "added light, share of the range", 0, 1);

@@ -22,7 +22,8 @@ class Record {
     Record& put(const std::string& key, const std::string& value) { return raw(key, json_quote(value)); }
     Record& put(const std::string& key, const std::vector<std::pair<double, double>>& points) {
         std::string list = "[";
-        for (const auto& [x, y] : points) list += (list.size() > 1 ? ",[" : "[") + json_number(x) + "," + json_number(y) + "]";
+        for (const auto& [x, y] : points)
+            list += (list.size() > 1 ? ",[" : "[") + json_number(x) + "," + json_number(y) + "]";
         return raw(key, list + "]");
     }
     std::string line() const { return text_ + "}\n"; }
@@ -54,7 +55,8 @@ class Metrics {
             std::ifstream in(path, std::ios::binary);
             std::string kept, line;
             while (std::getline(in, line) && !in.eof())
-                if (parse_json(line, path.string()).number_or("step", 0) <= static_cast<double>(step)) kept += line + "\n";
+                if (parse_json(line, path.string()).number_or("step", 0) <= static_cast<double>(step))
+                    kept += line + "\n";
             write_file(path, kept);
         }
         descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -67,7 +69,8 @@ class Metrics {
     void add(const Record& record) {
         const std::string line = record.line();
         if (::write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-            fail(ErrorCode::runtime, path_.string(), "cannot be written: ", std::strerror(errno), "; hint: is the disk full?");
+            fail(ErrorCode::runtime, path_.string(), "cannot be written: ", std::strerror(errno),
+                 "; hint: is the disk full?");
     }
 
   private:

@@ -39,13 +39,17 @@ class Progress {
         const double done = static_cast<double>(s.step - first_step_);
         const double left = done > 1 ? elapsed / (done - 1) * static_cast<double>(s.total - s.step) : 0;
         char text[256];
-        std::snprintf(text, sizeof text, "epoch %llu  step %llu/%llu  loss %.4f  lr %.5f  %.0f images/s  data-wait %.0f%%  queue %lld/%lld  ETA %s",
-                      static_cast<unsigned long long>(s.epoch), static_cast<unsigned long long>(s.step), static_cast<unsigned long long>(s.total), s.loss, s.lr,
-                      s.images_per_second, 100 * s.data_wait, static_cast<long long>(s.queue), static_cast<long long>(s.queue_size), clock_text(left).c_str());
+        std::snprintf(
+            text, sizeof text,
+            "epoch %llu  step %llu/%llu  loss %.4f  lr %.5f  %.0f images/s  data-wait %.0f%%  queue %lld/%lld  ETA %s",
+            static_cast<unsigned long long>(s.epoch), static_cast<unsigned long long>(s.step),
+            static_cast<unsigned long long>(s.total), s.loss, s.lr, s.images_per_second, 100 * s.data_wait,
+            static_cast<long long>(s.queue), static_cast<long long>(s.queue_size), clock_text(left).c_str());
         if (terminal_) {
             constexpr int width = 20;
             const int filled = s.total ? static_cast<int>(width * s.step / s.total) : 0;
-            out_ << "\r[" << std::string(static_cast<std::size_t>(filled), '#') << std::string(static_cast<std::size_t>(width - filled), '.') << "] " << text << "\x1b[K";
+            out_ << "\r[" << std::string(static_cast<std::size_t>(filled), '#')
+                 << std::string(static_cast<std::size_t>(width - filled), '.') << "] " << text << "\x1b[K";
             open_ = true;
         } else {
             out_ << text << '\n';

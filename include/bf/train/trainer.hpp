@@ -23,7 +23,7 @@ struct StepReport {
     double classifier_loss = 0;  ///< L_cls: mean over batch and queue
     double accuracy = 0;         ///< share of the batch whose own class has the largest cosine
     double lr = 0;
-    double gradient_norm = 0;    ///< 0 unless it was asked for or clipped
+    double gradient_norm = 0;  ///< 0 unless it was asked for or clipped
 };
 
 /// Options of a Trainer.
@@ -56,8 +56,13 @@ class Trainer {
             const TrainBatch& batch = micro_batches[m];
             net_.set_step(steps_ * micro_batches.size() + m);
             const Var e = net_(Var(batch.images));
-            ForwardState forward{.step = steps_, .micro_batch = static_cast<int>(m), .embeddings = e.value(),
-                                 .labels = batch.labels, .indices = batch.indices, .weight = w_, .memory = {}};
+            ForwardState forward{.step = steps_,
+                                 .micro_batch = static_cast<int>(m),
+                                 .embeddings = e.value(),
+                                 .labels = batch.labels,
+                                 .indices = batch.indices,
+                                 .weight = w_,
+                                 .memory = {}};
             each_stage([&](auto& stage) { run_after_forward(stage, forward); });
             const MarginSoftmaxResult loss = margin_softmax(
                 e, w_, batch.labels, {.margin = options_.margin, .batch_total = batch_total, .memory = forward.memory});
