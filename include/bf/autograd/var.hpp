@@ -21,6 +21,7 @@ struct Node {
     Tensor grad;
     std::vector<std::shared_ptr<Node>> inputs;
     Backward backward;
+    bool walked = false;  ///< its gradient was taken on; the saved tensors are gone
 };
 
 inline thread_local int no_grad_depth = 0;
@@ -164,10 +165,13 @@ inline void backward(const Var& root, const Tensor& seed) {
     while (!order.empty()) {
         const std::shared_ptr<detail::Node> node = std::move(order.back());
         order.pop_back();
+        BF_CHECK(!node->walked, "backward",
+                 "this graph was walked before; hint: add the losses, then call backward() once");
         if (!node->backward) continue;  // a leaf keeps its gradient
         const Backward step = std::move(node->backward);
         const Tensor dy = std::move(node->grad);
         node->backward = nullptr;
+        node->walked = true;
         node->grad = Tensor();
         node->inputs.clear();
         if (dy.defined()) step(dy);

@@ -4,9 +4,10 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
-#include <functional>
+#include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace bf {
@@ -26,16 +27,17 @@ class ThreadPool {
         start(threads);
     }
 
-    /// Calls body(i) once for each i in [0, tasks); returns when all are done. Exceptions must not leave `body`.
+    /// Calls body(i) once for each i in [0, tasks); returns when all are done. An exception of a task is thrown here
+    /// after the running tasks have ended; tasks not yet begun are left out.
     /// A call from inside a task, or while another thread uses the pool, runs serially on the caller.
     template <class F>
     void run(std::int64_t tasks, F&& body) {
         if (tasks <= 0) return;
-        if (tasks == 1 || workers_.empty() || inside_ || !run_mutex_.try_lock()) {
+        std::unique_lock run_lock(run_mutex_, std::defer_lock);
+        if (tasks == 1 || inside_ || !run_lock.try_lock() || workers_.empty()) {
             for (std::int64_t i = 0; i < tasks; ++i) body(i);
             return;
         }
-        std::lock_guard run_lock(run_mutex_, std::adopt_lock);
         {
             std::lock_guard lock(mutex_);
             call_ = [](void* f, std::int64_t i) { (*static_cast<std::remove_reference_t<F>*>(f))(i); };
@@ -49,6 +51,11 @@ class ThreadPool {
         work();
         std::unique_lock lock(mutex_);
         done_.wait(lock, [&] { return busy_ == 0; });
+        if (error_) {
+            const std::exception_ptr error = std::exchange(error_, nullptr);
+            lock.unlock();
+            std::rethrow_exception(error);
+        }
     }
 
   private:
@@ -79,7 +86,13 @@ class ThreadPool {
     }
     void work() {
         inside_ = true;
-        for (std::int64_t i; (i = next_.fetch_add(1)) < tasks_;) call_(body_, i);
+        try {
+            for (std::int64_t i; (i = next_.fetch_add(1)) < tasks_;) call_(body_, i);
+        } catch (...) {
+            const std::lock_guard lock(mutex_);
+            if (!error_) error_ = std::current_exception();
+            next_ = tasks_;
+        }
         inside_ = false;
     }
 
@@ -92,6 +105,7 @@ class ThreadPool {
     std::atomic<std::int64_t> next_{0};
     std::int64_t tasks_ = 0;
     int busy_ = 0;
+    std::exception_ptr error_;
     std::uint64_t generation_ = 0;
     bool quit_ = false;
 };

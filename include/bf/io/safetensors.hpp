@@ -45,7 +45,7 @@ inline void save_safetensors(const std::filesystem::path& path, const std::map<s
         BF_CHECK(t.defined() && t.format() == Format::plain, "save_safetensors", "tensor ", name,
                  " must be in plain order; got ", t.str());
         const auto* type = std::find_if(std::begin(detail::safetensors_types), std::end(detail::safetensors_types),
-                                        [&t](const auto& p) { return p.first == t.dtype(); });
+                                        [dtype = t.dtype()](const auto& p) { return p.first == dtype; });
         header += json_quote(name) + ":{\"dtype\":\"" + type->second + "\",\"shape\":[";
         for (int i = 0; i < t.rank(); ++i) header += (i ? "," : "") + std::to_string(t.dim(i));
         header += "],\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(offset + t.bytes()) + "]},";

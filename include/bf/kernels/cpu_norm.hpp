@@ -193,12 +193,16 @@ inline void prelu(Context&, const Tensor& x, const Tensor& slope, const Tensor& 
         const std::int64_t channels = rows.dim(1);
         const T *in = x.data<T>(), *a = slope.data<T>();
         T* out = y.data<T>();
-        parallel_for(rows.dim(0), chunk_rows(rows.dim(0), channels), [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = begin; r < end; ++r)
+        // both branches are computed and one is chosen: a branch would keep the loop from vectorising
+        parallel_for(rows.dim(0), chunk_rows(rows.dim(0), channels), [=](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t r = begin; r < end; ++r) {
+                const T* row = in + r * channels;
+                T* to = out + r * channels;
                 for (std::int64_t c = 0; c < channels; ++c) {
-                    const T v = in[r * channels + c];
-                    out[r * channels + c] = v > T(0) ? v : a[c] * v;
+                    const T scaled = a[c] * row[c];
+                    to[c] = row[c] > T(0) ? row[c] : scaled;
                 }
+            }
         });
     });
 }
@@ -212,14 +216,14 @@ inline void prelu_dx(Context&, const Tensor& x, const Tensor& slope, const Tenso
         T *d = dx.data<T>(), *da = dslope.data<T>();
         sum_channels<T>(
             rows.dim(0), channels,
-            [&](std::int64_t begin, std::int64_t end, T* sum, T*) {
+            [=](std::int64_t begin, std::int64_t end, T* sum, T*) {
                 for (std::int64_t r = begin; r < end; ++r) {
                     const T *row = in + r * channels, *grad = g + r * channels;
                     T* to = d + r * channels;
                     for (std::int64_t c = 0; c < channels; ++c) {
-                        const bool positive = row[c] > T(0);
-                        to[c] = positive ? grad[c] : a[c] * grad[c];
-                        sum[c] += positive ? T(0) : grad[c] * row[c];
+                        const T scaled = a[c] * grad[c], share = grad[c] * row[c];
+                        to[c] = row[c] > T(0) ? grad[c] : scaled;
+                        sum[c] += row[c] > T(0) ? T(0) : share;
                     }
                 }
             },
