@@ -87,4 +87,12 @@ TEST(Errors, NameOpShapesAndWish) {
     }
 }
 
+TEST(Backward, AGraphIsWalkedOnce) {
+    const Var x = Var::leaf(bf::full({2}, 3));
+    const Var y = bf::square(x), a = bf::sum(y), b = bf::mean(y);
+    bf::backward(a);
+    EXPECT_THROW(bf::backward(b), bf::Error);  // y's part of the graph is gone
+    EXPECT_THROW(bf::backward(a), bf::Error);
+}
+
 }  // namespace

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <new>
 
 #include "bf/core/parallel.hpp"
 
@@ -84,6 +85,23 @@ TEST(ThreadPool, PiecesDoNotDependOnThreads) {
     std::vector<std::pair<std::int64_t, std::int64_t>> pieces(4);
     bf::parallel_for(31, 8, [&](std::int64_t b, std::int64_t e) { pieces[static_cast<std::size_t>(b / 8)] = {b, e}; });
     EXPECT_EQ(pieces.back(), (std::pair<std::int64_t, std::int64_t>{24, 31}));
+}
+
+TEST(ThreadPool, AnExceptionOfATaskReachesTheCaller) {
+    bf::ThreadPool pool(3);
+    for (int round = 0; round < 50; ++round) {
+        std::atomic<int> done{0};
+        EXPECT_THROW(pool.run(64,
+                              [&](std::int64_t i) {
+                                  if (i == 5) throw std::bad_alloc();
+                                  ++done;
+                              }),
+                     std::bad_alloc);
+        EXPECT_LT(done, 64);
+        std::atomic<int> after{0};
+        pool.run(64, [&](std::int64_t) { ++after; });  // the pool works on
+        EXPECT_EQ(after, 64);
+    }
 }
 
 }  // namespace

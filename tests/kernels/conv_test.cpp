@@ -116,6 +116,13 @@ const ConvGeometry geometries[] = {
     {1, 1, 1, 1, 1, 1, 1, 1, 0, 1},    {3, 16, 1, 1, 16, 3, 3, 1, 1, 1},  {2, 5, 6, 8, 7, 3, 5, 1, 2, 1},
     {9, 24, 12, 12, 24, 3, 3, 1, 1, 1}};
 
+// Sizes that real runs reach: more than one slab of Winograd tiles, the last one short, and more than one block of
+// output pixels in the weight gradient of a strided convolution.
+TEST(Conv, SeveralSlabsAndBlocks) {
+    expect_close(Problem({6, 16, 120, 124, 16, 3, 3, 1, 1, 1}, DType::f32), ConvAlgorithm::winograd, 2e-5);
+    expect_close(Problem({2, 40, 70, 70, 4, 3, 3, 2, 1, 1}, DType::f64), ConvAlgorithm::automatic, 1e-12);
+}
+
 TEST(Conv, EveryGeometryInF64) {
     for (const ConvGeometry& g : geometries) {
         SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " kernel ", g.kernel_h, "x", g.kernel_w, " stride ",

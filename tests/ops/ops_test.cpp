@@ -82,7 +82,7 @@ double relative_difference(const Tensor& a, const Tensor& b) {
 /// Frees blocks full of NaN, so that memory handed out next shows every element that a kernel forgets to write.
 void poison_cache() {
     std::vector<Tensor> blocks;
-    for (std::int64_t n = 1; n <= (1 << 20); n = n + n / 8 + 1)
+    for (std::int64_t n = 1; n <= (1 << 20); n = n + n / 16 + 1)
         for (int copies = 0; copies < 4; ++copies) blocks.push_back(bf::full({n}, std::nan("")));
 }
 

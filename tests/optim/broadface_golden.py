@@ -27,7 +27,10 @@ def phi(kind, c, m1, m2, m3, exact):
     if kind == "arcface":
         return c - m2 * np.sin(m2) if exact and theta + m2 > np.pi else np.cos(theta + m2)
     if kind == "combined":
-        return c - m2 * np.sin(m2) - m3 if exact and m1 * theta + m2 > np.pi else np.cos(m1 * theta + m2) - m3
+        angle = m1 * theta + m2
+        if exact and angle > np.pi:  # m1 > 1: the cosine mirrored at -1 keeps falling
+            return (-2 - np.cos(angle) if m1 > 1 else c - m2 * np.sin(m2)) - m3
+        return np.cos(angle) - m3
     if kind == "sphereface":
         k = np.floor(m1 * theta / np.pi)
         return (-1.0) ** k * np.cos(m1 * theta) - 2 * k
@@ -108,3 +111,21 @@ for head in ("arcface", "cosface"):
             tag = f"{name}.{step}"
             emit(tag + ".e", e), emit(tag + ".y", y), emit(tag + ".enc", batch_losses.mean()), emit(tag + ".cls", losses.mean())
             emit(tag + ".dx", dx), emit(tag + ".w", w)
+
+# Part 3, targets so far from their row that theta + margin passes pi: the guard of the exact convention.
+rng = np.random.default_rng(31)
+W = rng.normal(size=(4, 5))
+Y = np.array([0, 1, 2])
+U = W / np.linalg.norm(W, axis=1, keepdims=True)
+V = rng.normal(size=(3, 5))
+V -= (V * U[Y]).sum(axis=1, keepdims=True) * U[Y]
+V /= np.linalg.norm(V, axis=1, keepdims=True)
+COS = np.array([-0.97, -0.998, -0.6])[:, None]
+X = np.array([[1.5], [0.8], [2.0]]) * (COS * U[Y] + np.sqrt(1 - COS**2) * V)
+emit("obtuse.x", X), emit("obtuse.w", W), emit("obtuse.y", Y)
+for head, ms in {"arcface": (1, 0.5, 0), "combined": (0.9, 0.4, 0.15), "wide": (1.35, 0.1, 0.05)}.items():
+    for exact in (True, False):
+        kind = "combined" if head == "wide" else head
+        losses, dx, dw = margin_softmax(X, W, Y, kind, 16.0, *ms, exact, np.full(3, 1 / 3))
+        name = f"obtuse.{head}.{'exact' if exact else 'straight'}"
+        emit(name + ".loss", losses.mean()), emit(name + ".dx", dx), emit(name + ".dw", dw)

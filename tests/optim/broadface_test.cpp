@@ -74,6 +74,32 @@ TEST(Margins, GoldenLossAndGradients) {
             }
 }
 
+TEST(Margins, GoldenBeyondTheGuard) {
+    const std::pair<const char*, Margin> heads[] = {{"arcface", bf::arcface(16, 0.5)},
+                                                    {"combined", bf::combined_margin(16, 0.9, 0.4, 0.15)},
+                                                    {"wide", bf::combined_margin(16, 1.35, 0.1, 0.05)}};
+    for (auto [name, margin] : heads)
+        for (const bool exact : {true, false}) {
+            const std::string tag = std::string("obtuse.") + name + (exact ? ".exact" : ".straight");
+            margin.gradient = exact ? MarginGradient::exact : MarginGradient::straight_through;
+            const Var e = Var::leaf(golden().tensor("obtuse.x", {3, 5}, DType::f64)),
+                      w = Var::leaf(golden().tensor("obtuse.w", {4, 5}, DType::f64));
+            const auto loss = bf::margin_softmax(e, w, golden().labels("obtuse.y"), {.margin = margin});
+            bf::backward(loss.loss);
+            EXPECT_NEAR(loss.loss.value().item(), golden()[tag + ".loss"][0], 1e-10) << tag;
+            expect_near(e.grad(), golden()[tag + ".dx"], 2e-7, tag + ".dx");
+            expect_near(w.grad(), golden()[tag + ".dw"], 2e-7, tag + ".dw");
+        }
+}
+
+TEST(Margins, ExactOnesFallAsTheAngleGrows) {
+    for (const Margin m :
+         {bf::arcface(64, 0.5), bf::cosface(), bf::combined_margin(64, 1.35, 0, 0), bf::combined_margin(64, 2, 0, 0.1),
+          bf::combined_margin(64, 0.9, 0.4, 0.15), bf::sphereface(64, 4)})
+        for (double theta = 0.01; theta < 3.13; theta += 0.01)
+            EXPECT_GT(m(std::cos(theta)).phi, m(std::cos(theta + 0.005)).phi) << "at " << theta;
+}
+
 TEST(Margins, FiniteWhereTheEmbeddingIsParallelToItsRow) {
     for (const char* name : {"softmax", "arcface", "cosface", "combined", "sphereface"})
         for (const float sign : {1.0f, -1.0f}) {
@@ -170,7 +196,7 @@ void run_golden(const std::string& name, bool compensate, DType dtype, double to
         expect_near(w.value(), golden()[s + ".w"], tolerance, s + ".w");
     }
     EXPECT_EQ(broad.size(), 10);
-    EXPECT_EQ(broad.sequence(), 28);
+    EXPECT_EQ(broad.queue().sequence(), 28);
 }
 
 TEST(BroadFace, GoldenStepsInF64) {
@@ -288,8 +314,8 @@ TEST(BroadFace, CompensationStartsFromTheStoredPairEachTime) {
     expect_same_bits(broad.save_state().at("queue.embeddings"), before);
     EXPECT_NE(std::memcmp(variant.save_state().at("queue.embeddings").raw(), before.raw(), before.bytes()), 0);
     // where W did not move, e* is e: for the variant after its first use
-    const ClassifierMemory again = variant.memory(now, 2);
-    expect_same_bits(again.embeddings, variant.save_state().at("queue.embeddings").rows(0, 2));
+    const Tensor moved = variant.save_state().at("queue.embeddings").rows(0, 2).clone();
+    expect_same_bits(variant.memory(now, 2).embeddings, moved);
 }
 
 TEST(BroadFace, DirectionOnlyIgnoresTheLengthOfW) {
@@ -298,6 +324,44 @@ TEST(BroadFace, DirectionOnlyIgnoresTheLengthOfW) {
     for (BroadFace* b : {&raw, &direction}) b->push(Tensor::from<double>({0, 2}, {1, 2}), labels({0}), then, 0);
     EXPECT_DOUBLE_EQ(at(raw.memory(grown, 1).embeddings, 0), 4);  // 2 / 1 * (3 - 1)
     EXPECT_NEAR(at(direction.memory(grown, 1).embeddings, 0), 0, 1e-15);
+}
+
+TEST(BroadFace, SaysWhatDoesNotFitAndLeavesTheQueueWhole) {
+    const Tensor w = bf::full({3, 4}, 1), e = bf::full({2, 4}, 1);
+    BroadFace broad({.queue = 4}, 4);
+    broad.push(e, labels({0, 1}), w, 0);
+    EXPECT_THROW(broad.push(e, labels({0, 3}), w, 1), bf::Error);
+    EXPECT_THROW(broad.push(e, labels({0, -1}), w, 1), bf::Error);
+    EXPECT_THROW(broad.push(e, labels({0}), w, 1), bf::Error);
+    EXPECT_THROW(broad.push(e, labels({0, 1}), bf::full({3, 5}, 1), 1), bf::Error);
+    EXPECT_THROW(broad.push(e, labels({0, 1}), bf::full({3, 4}, 1, DType::f64), 1), bf::Error);
+    EXPECT_EQ(broad.size(), 2);
+    EXPECT_THROW(broad.memory(bf::full({1, 4}, 1), 1), bf::Error);  // label 1 has no row
+    auto state = broad.save_state();
+    state["queue.labels"] = labels({0});
+    EXPECT_THROW(broad.load_state(state), bf::Error);
+    state.erase("queue.labels");
+    EXPECT_THROW(broad.load_state(state), bf::Error);
+    EXPECT_EQ(broad.memory(w, 1).total, 2);
+}
+
+TEST(BroadFace, MemoriesOfTwoClassifiersStandSideBySide) {
+    bf::Init init(3);
+    const Tensor then = init.normal({3, 4}, 1), a = init.normal({3, 4}, 1), b = init.normal({3, 4}, 1);
+    BroadFace broad({.queue = 4}, 4);
+    broad.push(init.normal({2, 4}, 1), labels({0, 2}), then, 0);
+    const ClassifierMemory first = broad.memory(a, 1);
+    const Tensor copy = first.embeddings.clone();
+    broad.memory(b, 1);
+    expect_same_bits(first.embeddings, copy);
+}
+
+TEST(BroadFace, RowsOfALaterStepHaveAgeZero) {
+    const Tensor w = bf::full({2, 2}, 1);
+    BroadFace broad({.queue = 4, .age_limit = 2}, 2);
+    broad.push(bf::full({2, 2}, 1), labels({0, 1}), w, 5000);
+    EXPECT_EQ(broad.telemetry(w, 0).mean_age, 0);
+    EXPECT_EQ(broad.memory(w, 0).total, 2);
 }
 
 TEST(BroadFace, StartRampAndAgeLimitWhatIsUsed) {

@@ -10,7 +10,7 @@ namespace bf {
 /// How a gradient check runs.
 struct GradcheckOptions {
     double step = 1e-5;       ///< of the central difference
-    double tolerance = 1e-7;  ///< relative to the size of the derivative and of the projected output
+    double tolerance = 1e-7;  ///< relative to the derivative along the direction, or absolute where that is below 1
     int directions = 3;       ///< random directions an input
     std::uint64_t seed = 7;
 };

@@ -76,6 +76,7 @@ class Tensor {
     void* raw() const { return static_cast<char*>(storage_->data()) + offset_; }
     /// Host pointer; an error if the tensor lives elsewhere.
     void* host() const {
+        BF_CHECK(defined(), "tensor", "undefined; hint: was it made, or is it a gradient before backward()?");
         BF_CHECK(device().type == DeviceType::cpu, "tensor", "not in host memory; got ", str(),
                  "; hint: copy it to the cpu first");
         return raw();

@@ -1,5 +1,4 @@
 #pragma once
-#include <Eigen/Core>
 #include <limits>
 
 #include "bf/kernels/classifier.hpp"

@@ -1,8 +1,8 @@
 #pragma once
-#include <Eigen/Core>
 #include <cmath>
 
 #include "bf/core/parallel.hpp"
+#include "bf/kernels/cpu_eigen.hpp"
 #include "bf/kernels/table.hpp"
 
 // CPU: GEMM through Eigen, and ops on rows of a matrix.

@@ -1,6 +1,4 @@
 #pragma once
-#include <Eigen/Core>
-
 #include "bf/kernels/cpu_matrix.hpp"
 #include "bf/math/winograd.hpp"
 

@@ -23,8 +23,11 @@ struct Compensation {
         const T tiny = static_cast<T>(1e-12);
         const T norm_e = std::sqrt(ee), norm_then = at_least(std::sqrt(tt), tiny),
                 norm_now = at_least(std::sqrt(nn), tiny);
-        const T then = norm_e / norm_then, now = direction_only ? norm_e / norm_now : then;
-        for (long long d = 0; d < dim; ++d) out[d] = e[d] + (now * w_now[d] - then * w_then[d]);
+        const T then = norm_e / norm_then, now = norm_e / norm_now;
+        if (direction_only)
+            for (long long d = 0; d < dim; ++d) out[d] = e[d] + (now * w_now[d] - then * w_then[d]);
+        else  // a row that did not move leaves e as it is, to the bit
+            for (long long d = 0; d < dim; ++d) out[d] = e[d] + then * (w_now[d] - w_then[d]);
     }
 
   private:

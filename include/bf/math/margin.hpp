@@ -48,7 +48,10 @@ struct Margin {
             const T shift = kind == MarginKind::arcface ? T(0) : static_cast<T>(m3);
             const T m = static_cast<T>(m2), pi = static_cast<T>(3.14159265358979323846);
             const T theta = std::acos(c), angle = factor * theta + m;
-            if (exact && angle > pi) {
+            if (exact && angle > pi && factor > T(1)) {
+                v.phi = T(-2) - std::cos(angle) - shift;  // mirrored at -1: continuous, falling up to an angle of 2 pi
+                v.slope = -factor * std::sin(angle) / sine(c);
+            } else if (exact && angle > pi) {
                 v.phi = c - m * std::sin(m) - shift;
             } else {
                 v.phi = std::cos(angle) - shift;

@@ -134,7 +134,7 @@ inline std::int64_t multiply_accumulates(const IResNetOptions& o) {
 }
 
 /// A named network: "r18", "r34", "r50", "r100", "r200" as InsightFace defines them, and "iresnet_small" (channels
-/// 32 to 256, one block a stage, any image size) for runs on a CPU. `base` gives the free sizes.
+/// 32 to 256, one block a stage) for runs on a CPU. `base` gives the free sizes.
 inline IResNetOptions iresnet_options(const std::string& name, IResNetOptions base = {}) {
     if (name == "iresnet_small") {
         base.blocks = {1, 1, 1, 1};

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <cmath>
 
 #include "bf/math/margin.hpp"
@@ -77,7 +78,7 @@ double finish_rows(ClassifierRows& rows, const ClassifierStatistics& s, double s
     visit_real(rows.x.dtype(), "margin_softmax", [&]<class T>() {
         const T *top = s.largest.data<T>(), *sum = s.sum.data<T>(), *cosine = s.cosine.data<T>();
         for (std::int64_t i = 0; i < rows.count(); ++i) {
-            const auto v = margin(cosine[i]);
+            const auto v = margin(std::clamp(cosine[i], T(-1), T(1)));
             const T z = static_cast<T>(scale) * static_cast<T>(v.phi);
             const T m = std::max(z, top[i]);
             const T lse = m + std::log(std::exp(z - m) + (sum[i] > T(0) ? sum[i] * std::exp(top[i] - m) : T(0)));
@@ -117,6 +118,7 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     const bool has_memory = memory.embeddings.defined() && memory.embeddings.dim(0) > 0;
     if (has_memory) detail::check_classifier_rows(memory.embeddings, memory.labels, w, "memory");
     const std::int64_t batch_total = options.batch_total ? options.batch_total : e.shape()[0];
+    BF_CHECK(e.shape()[0] > 0, "margin_softmax", "empty batch; got ", e.value().str());
     BF_CHECK(batch_total >= e.shape()[0] && memory.total >= (has_memory ? memory.embeddings.dim(0) : 0),
              "margin_softmax", "totals are smaller than the rows given; got batch_total ", batch_total,
              ", memory.total ", memory.total);

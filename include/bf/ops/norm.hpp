@@ -22,6 +22,11 @@ inline Var batch_norm_train(const Var& input, const Var& gamma, const Var& beta,
     const Var x = detail::channels_last(input, "batch_norm");
     detail::check_channels("batch_norm", "gamma", gamma.value(), x);
     detail::check_channels("batch_norm", "beta", beta.value(), x);
+    BF_CHECK(running_mean.defined() == running_var.defined(), "batch_norm", "want both running statistics or neither");
+    if (running_mean.defined()) {
+        detail::check_channels("batch_norm", "running mean", running_mean, x);
+        detail::check_channels("batch_norm", "running variance", running_var, x);
+    }
     BF_CHECK(x.value().numel() / std::max<std::int64_t>(1, x.shape()[1]) > 1, "batch_norm",
              "training wants more than one value a channel; got ", x.value().str(),
              "; hint: a larger batch, or eval mode");
@@ -44,7 +49,9 @@ inline Var batch_norm_eval(const Var& input, const Var& gamma, const Var& beta, 
                            const Tensor& running_var, double epsilon = 1e-5) {
     const Var x = detail::channels_last(input, "batch_norm");
     detail::check_channels("batch_norm", "gamma", gamma.value(), x);
+    detail::check_channels("batch_norm", "beta", beta.value(), x);
     detail::check_channels("batch_norm", "running mean", running_mean, x);
+    detail::check_channels("batch_norm", "running variance", running_var, x);
     const Device device = x.value().device();
     Tensor y = empty_like(x.value()), inverse_std = empty_like(running_var);
     kernels(device).inverse_std(context(device), running_var, epsilon, inverse_std);

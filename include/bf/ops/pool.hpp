@@ -14,8 +14,8 @@ namespace detail {
 inline PoolGeometry pool_geometry(const Var& x, std::int64_t kernel_h, std::int64_t kernel_w, const PoolOptions& o,
                                   const char* op) {
     BF_CHECK(x.shape().rank() == 4, op, "want [N, C, H, W]; got ", x.value().str());
-    BF_CHECK(o.stride >= 1 && o.pad >= 0 && kernel_h > o.pad && kernel_w > o.pad, op, "options; got kernel ", kernel_h,
-             ", stride ", o.stride, ", pad ", o.pad, "; want pad < kernel");
+    BF_CHECK(o.stride >= 1 && o.pad >= 0 && 2 * o.pad <= std::min(kernel_h, kernel_w) && kernel_h > 0 && kernel_w > 0,
+             op, "options; got kernel ", kernel_h, ", stride ", o.stride, ", pad ", o.pad, "; want pad <= kernel / 2");
     PoolGeometry g{x.shape()[0], x.shape()[1], x.shape()[2], x.shape()[3], kernel_h, kernel_w, o.stride, o.pad};
     BF_CHECK(g.h + 2 * g.pad >= kernel_h && g.w + 2 * g.pad >= kernel_w, op, "image smaller than the window; got ",
              x.value().str(), ", kernel ", kernel_h);

@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <span>
 #include <vector>
 
+#include "bf/optim/embedding_queue.hpp"
 #include "bf/optim/stage.hpp"
 
 namespace bf {
@@ -33,62 +35,41 @@ struct QueueDrift {
     double compensated = 0, plain = 0;
 };
 
-/// The embedding queue: raw embeddings with the W rows of their moment, oldest out first. As a stage it gives the
-/// classifier its memory after the forward pass and takes in the step's embeddings before the update; a hand-written
-/// loop calls memory() and push(). Rows are named by sequence number.
+/// BroadFace over an EmbeddingQueue. As a stage it gives the classifier its memory after the forward pass and takes in
+/// the step's embeddings before the update; a hand-written loop calls memory() and push().
 class BroadFace {
   public:
     /// dim: D of the embeddings.
     BroadFace(const BroadFaceOptions& options, std::int64_t dim, DType dtype = DType::f32)
-        : options_(options), dim_(dim), dtype_(dtype) {
-        BF_CHECK(options.queue >= 0 && dim > 0, "broadface", "queue rows and dim; got ", options.queue, " and ", dim);
-        embeddings_ = Tensor::zeros({options.queue, dim}, {.dtype = dtype});
-        snapshots_ = Tensor::zeros({options.queue, dim}, {.dtype = dtype});
-        labels_ = Tensor::zeros({options.queue}, {.dtype = DType::i64});
-        steps_ = Tensor::zeros({options.queue}, {.dtype = DType::i64});
-        indices_ = Tensor::zeros({options.queue}, {.dtype = DType::i64});
-    }
+        : options_(options), queue_(options.queue, dim, dtype) {}
 
     const BroadFaceOptions& options() const { return options_; }
+    const EmbeddingQueue& queue() const { return queue_; }
     /// Rows filled.
-    std::int64_t size() const { return std::min(sequence_, options_.queue); }
-    /// Rows pushed so far; row s of the sequence lies at s modulo the queue size.
-    std::int64_t sequence() const { return sequence_; }
+    std::int64_t size() const { return queue_.size(); }
 
-    /// The rows that train the classifier at this step, compensated towards w [K, D]; newest last.
+    /// The rows that train the classifier at this step, compensated towards w [K, D]; newest last. Always from the
+    /// stored pair, unless `overwrite` is set.
     ClassifierMemory memory(const Tensor& w, std::uint64_t step) {
+        queue_.check_weight(w);
         const std::int64_t used = usable(step);
         if (used == 0) return {};
-        gather(sequence_ - used, used);
-        const Tensor e = gathered_e_.rows(0, used), then = gathered_w_.rows(0, used), y = gathered_y_.rows(0, used);
+        const QueueRows rows = queue_.newest(used, options_.compensate);
+        EmbeddingQueue::check_labels(rows.labels, w);
         if (options_.compensate) {
-            const Device device = w.device();
-            kernels(device).compensate(context(device), {options_.direction_only}, e, then, y, w, e);
-            if (options_.overwrite) overwrite(sequence_ - used, used, e, w);
+            compensate(rows, w, rows.embeddings);
+            if (options_.overwrite) {
+                kernels(w.device()).gather_rows(context(w.device()), w, rows.labels, rows.weights);
+                queue_.overwrite_newest(rows.embeddings, rows.weights);
+            }
         }
-        return {e, y, used};
+        return {rows.embeddings, rows.labels, used};
     }
 
     /// Takes in embeddings e [B, D] with the rows of w that belong to labels [B]; call it before w is updated.
     /// indices [B] i64 name the images and are only kept for telemetry.
     void push(const Tensor& e, const Tensor& labels, const Tensor& w, std::uint64_t step, const Tensor& indices = {}) {
-        if (options_.queue == 0) return;
-        BF_CHECK(e.rank() == 2 && e.dim(1) == dim_ && e.dtype() == dtype_ && labels.numel() == e.dim(0), "broadface",
-                 "rows do not fit the queue; got ", e.str(), ", labels ", labels.str(), ", want [B, ", dim_, "] ",
-                 name_of(dtype_));
-        const std::size_t row = static_cast<std::size_t>(dim_) * size_of(dtype_);
-        const auto* from = static_cast<const char*>(e.host());
-        const auto* weight = static_cast<const char*>(w.host());
-        for (std::int64_t i = 0; i < e.dim(0); ++i, ++sequence_) {
-            const std::int64_t at = sequence_ % options_.queue, y = labels.data<std::int64_t>()[i];
-            std::memcpy(static_cast<char*>(embeddings_.host()) + static_cast<std::size_t>(at) * row,
-                        from + static_cast<std::size_t>(i) * row, row);
-            std::memcpy(static_cast<char*>(snapshots_.host()) + static_cast<std::size_t>(at) * row,
-                        weight + static_cast<std::size_t>(y) * row, row);
-            labels_.data<std::int64_t>()[at] = y;
-            steps_.data<std::int64_t>()[at] = static_cast<std::int64_t>(step);
-            indices_.data<std::int64_t>()[at] = indices.defined() ? indices.data<std::int64_t>()[i] : -1;
-        }
+        if (options_.queue > 0) queue_.push(e, labels, w, step, indices);
     }
 
     /// Stage hook: the first micro-batch of a step carries the memory; the later ones count it in their mean only,
@@ -108,102 +89,59 @@ class BroadFace {
         for (const Pending& p : pending_) push(p.embeddings, p.labels, state.weight.value(), state.step, p.indices);
         pending_.clear();
     }
-
-    /// The ring and its counter, for the checkpoint; tensors share storage with the queue.
-    StateDict save_state() const {
-        return {{"queue.embeddings", embeddings_}, {"queue.snapshots", snapshots_},
-                {"queue.labels", labels_},         {"queue.steps", steps_},
-                {"queue.indices", indices_},       {"queue.sequence", Tensor::from<std::int64_t>({sequence_}, {1})}};
-    }
-    /// Continues a saved queue. One of another size gives its newest rows; another dim is an error.
-    void load_state(const StateDict& state) {
-        const Tensor sequence = Tensor::zeros({1}, {.dtype = DType::i64});
-        load_tensor(state, "queue.sequence", sequence);
-        const std::int64_t pushed = sequence.data<std::int64_t>()[0];
-        const Tensor &e = state.at("queue.embeddings"), &w = state.at("queue.snapshots");
-        BF_CHECK_DATA(e.rank() == 2 && e.dim(1) == dim_ && w.shape() == e.shape() && e.dtype() == dtype_, "broadface",
-                      "saved queue differs; got ", e.str(), ", want [rows, ", dim_, "] ", name_of(dtype_));
-        const std::int64_t rows = e.dim(0), keep = std::min({options_.queue, rows, pushed});
-        const std::size_t row = static_cast<std::size_t>(dim_) * size_of(dtype_);
-        sequence_ = pushed;
-        for (std::int64_t s = pushed - keep; s < pushed; ++s) {
-            const auto from = static_cast<std::size_t>(s % rows), to = static_cast<std::size_t>(s % options_.queue);
-            std::memcpy(static_cast<char*>(embeddings_.host()) + to * row,
-                        static_cast<const char*>(e.host()) + from * row, row);
-            std::memcpy(static_cast<char*>(snapshots_.host()) + to * row,
-                        static_cast<const char*>(w.host()) + from * row, row);
-            labels_.data<std::int64_t>()[to] = state.at("queue.labels").data<std::int64_t>()[from];
-            steps_.data<std::int64_t>()[to] = state.at("queue.steps").data<std::int64_t>()[from];
-            indices_.data<std::int64_t>()[to] = state.at("queue.indices").data<std::int64_t>()[from];
-        }
-        // a larger queue than the saved one starts again with the rows that there are
-        if (keep < std::min(options_.queue, pushed)) restart(keep);
-    }
+    StateDict save_state() const { return queue_.state(); }
+    void load_state(const StateDict& state) { queue_.load_state(state); }
 
     /// What the queue holds at this step; w [K, D] is today's classifier.
-    QueueTelemetry telemetry(const Tensor& w, std::uint64_t step) {
+    QueueTelemetry telemetry(const Tensor& w, std::uint64_t step) const {
         QueueTelemetry t;
         t.rows = size();
         if (t.rows == 0) return t;
-        std::set<std::int64_t> seen;
-        std::int64_t oldest = 0;
-        for (std::int64_t i = 0; i < t.rows; ++i) {
-            const std::int64_t age = static_cast<std::int64_t>(step) - steps_.data<std::int64_t>()[i];
-            seen.insert(labels_.data<std::int64_t>()[i]);
-            t.mean_age += static_cast<double>(age) / static_cast<double>(t.rows);
-            oldest = std::max(oldest, age);
-        }
-        t.distinct = static_cast<std::int64_t>(seen.size());
+        const QueueRows rows = queue_.newest(t.rows);
+        const std::span<std::int64_t> labels = rows.labels.span<std::int64_t>();
+        t.distinct = static_cast<std::int64_t>(std::set<std::int64_t>(labels.begin(), labels.end()).size());
+        const std::int64_t first = queue_.oldest(), oldest = queue_.age_of(first, step);
         t.age_histogram.assign(10, 0);
-        for (std::int64_t i = 0; i < t.rows; ++i) {
-            const std::int64_t age = static_cast<std::int64_t>(step) - steps_.data<std::int64_t>()[i];
-            ++t.age_histogram[static_cast<std::size_t>(age * 10 / (oldest + 1))];
+        for (std::int64_t s = first; s < queue_.sequence(); ++s) {
+            const std::int64_t age = queue_.age_of(s, step);
+            t.mean_age += static_cast<double>(age) / static_cast<double>(t.rows);
+            ++t.age_histogram[static_cast<std::size_t>(std::min(age, oldest) * 10 / (oldest + 1))];
         }
+        const Tensor moved = compensated(rows, w);
         double ratio = 0;
-        const Tensor moved = compensated_rows(w, 0, t.rows);
-        visit_real(dtype_, "broadface", [&]<class T>() {
-            for (std::int64_t i = 0; i < t.rows; ++i) {
-                double before = 0, after = 0;
-                for (std::int64_t d = 0; d < dim_; ++d) {
-                    const auto a = static_cast<double>(embeddings_.data<T>()[i * dim_ + d]);
-                    const auto b = static_cast<double>(moved.data<T>()[i * dim_ + d]);
-                    before += a * a;
-                    after += b * b;
-                }
-                ratio += std::sqrt(after / std::max(before, 1e-24));
-            }
-        });
+        for (std::int64_t i = 0; i < t.rows; ++i)
+            ratio += std::sqrt(dot(moved, i, moved, i) / std::max(dot(rows.embeddings, i, rows.embeddings, i), 1e-24));
         t.norm_ratio = ratio / static_cast<double>(t.rows);
         return t;
     }
 
-    /// Places in the dataset of up to `count` rows spread evenly over the queue's ages; `slots` gets their places in
-    /// the ring, for drift(). Rows without an index are left out.
-    std::vector<std::int64_t> sample_indices(std::int64_t count, std::vector<std::int64_t>& slots) const {
+    /// Places in the dataset of up to `count` rows spread evenly over the queue's ages; `numbers` gets their sequence
+    /// numbers, for drift(). Rows without an index are left out.
+    std::vector<std::int64_t> sample_indices(std::int64_t count, std::vector<std::int64_t>& numbers) const {
         std::vector<std::int64_t> images;
-        slots.clear();
-        const std::int64_t filled = size(), n = std::min(count, filled);
+        numbers.clear();
+        const std::int64_t n = std::min(count, size());
         for (std::int64_t i = 0; i < n; ++i) {
-            const std::int64_t slot = (sequence_ - filled + i * filled / n) % options_.queue;
-            if (indices_.data<std::int64_t>()[slot] < 0) continue;
-            slots.push_back(slot);
-            images.push_back(indices_.data<std::int64_t>()[slot]);
+            const std::int64_t number = queue_.oldest() + i * size() / n;
+            if (queue_.index_of(number) < 0) continue;
+            numbers.push_back(number);
+            images.push_back(queue_.index_of(number));
         }
         return images;
     }
-    /// How well stored rows stand for today's embeddings: now [n, D] are the images of `slots` encoded now.
-    QueueDrift drift(const Tensor& w, const Tensor& now, const std::vector<std::int64_t>& slots) {
+    /// How well stored rows stand for today's embeddings: now [n, D] are the images of the rows `numbers` encoded now.
+    QueueDrift drift(const Tensor& w, const Tensor& now, const std::vector<std::int64_t>& numbers) const {
+        const QueueRows rows = queue_.rows(numbers);
+        BF_CHECK(now.shape() == rows.embeddings.shape(), "broadface", "embeddings of the sampled rows; got ", now.str(),
+                 ", want ", rows.embeddings.str());
+        const Tensor moved = compensated(rows, w);
         QueueDrift out;
-        visit_real(dtype_, "broadface", [&]<class T>() {
-            for (std::size_t i = 0; i < slots.size(); ++i) {
-                const Tensor moved = compensated_rows(w, slots[i], slots[i] + 1);
-                const T* fresh = now.data<T>() + static_cast<std::int64_t>(i) * dim_;
-                out.plain += cosine(embeddings_.data<T>() + slots[i] * dim_, fresh);
-                out.compensated += cosine(moved.data<T>(), fresh);
-            }
-        });
-        const double n = std::max<double>(1, static_cast<double>(slots.size()));
-        return {out.compensated / n, out.plain / n};
+        const double n = std::max<double>(1, static_cast<double>(numbers.size()));
+        for (std::int64_t i = 0; i < now.dim(0); ++i) {
+            out.plain += cosine(rows.embeddings, now, i) / n;
+            out.compensated += cosine(moved, now, i) / n;
+        }
+        return out;
     }
 
   private:
@@ -219,78 +157,43 @@ class BroadFace {
             rows = std::min(rows, options_.queue * static_cast<std::int64_t>(step - options_.start_step + 1) /
                                       static_cast<std::int64_t>(options_.ramp_steps + 1));
         if (options_.age_limit > 0) {
+            const auto limit = static_cast<std::int64_t>(options_.age_limit);
             std::int64_t young = 0;
-            while (young < rows && step - static_cast<std::uint64_t>(
-                                              steps_.data<std::int64_t>()[(sequence_ - 1 - young) % options_.queue]) <=
-                                       options_.age_limit)
-                ++young;
+            while (young < rows && queue_.age_of(queue_.sequence() - 1 - young, step) <= limit) ++young;
             rows = young;
         }
         return rows;
     }
-
-    /// Copies rows of the sequence [first, first + count) in order into the gather buffers.
-    void gather(std::int64_t first, std::int64_t count) {
-        if (!gathered_e_.defined()) {
-            gathered_e_ = Tensor::empty(embeddings_.shape(), embeddings_.options());
-            gathered_w_ = Tensor::empty(embeddings_.shape(), embeddings_.options());
-            gathered_y_ = Tensor::empty(labels_.shape(), labels_.options());
-        }
-        for (std::int64_t done = 0; done < count;) {  // at most two runs: up to the end of the ring, and the rest
-            const std::int64_t at = (first + done) % options_.queue, run = std::min(count - done, options_.queue - at);
-            gathered_e_.rows(done, done + run).copy_from(embeddings_.rows(at, at + run));
-            gathered_w_.rows(done, done + run).copy_from(snapshots_.rows(at, at + run));
-            gathered_y_.rows(done, done + run).copy_from(labels_.rows(at, at + run));
-            done += run;
-        }
+    /// e* of rows towards w into out [n, D]; out may be the rows' embeddings.
+    void compensate(const QueueRows& rows, const Tensor& w, const Tensor& out) const {
+        kernels(w.device())
+            .compensate(context(w.device()), {options_.direction_only}, rows.embeddings, rows.weights, rows.labels, w,
+                        out);
     }
-    void overwrite(std::int64_t first, std::int64_t count, const Tensor& e, const Tensor& w) {
-        const Device device = w.device();
-        kernels(device).gather_rows(context(device), w, gathered_y_.rows(0, count), gathered_w_.rows(0, count));
-        for (std::int64_t i = 0; i < count; ++i) {
-            const std::int64_t at = (first + i) % options_.queue;
-            embeddings_.rows(at, at + 1).copy_from(e.rows(i, i + 1));
-            snapshots_.rows(at, at + 1).copy_from(gathered_w_.rows(i, i + 1));
-        }
-    }
-    /// e* of ring slots [begin, end).
-    Tensor compensated_rows(const Tensor& w, std::int64_t begin, std::int64_t end) const {
-        Tensor out = Tensor::empty({end - begin, dim_}, {.dtype = dtype_});
-        const Device device = w.device();
-        kernels(device).compensate(context(device), {options_.direction_only}, embeddings_.rows(begin, end),
-                                   snapshots_.rows(begin, end), labels_.rows(begin, end), w, out);
+    Tensor compensated(const QueueRows& rows, const Tensor& w) const {
+        queue_.check_weight(w);
+        EmbeddingQueue::check_labels(rows.labels, w);
+        Tensor out = Tensor::empty(rows.embeddings.shape(), rows.embeddings.options());
+        compensate(rows, w, out);
         return out;
     }
-    template <class T>
-    double cosine(const T* a, const T* b) const {
-        double ab = 0, aa = 0, bb = 0;
-        for (std::int64_t d = 0; d < dim_; ++d) {
-            ab += static_cast<double>(a[d]) * static_cast<double>(b[d]);
-            aa += static_cast<double>(a[d]) * static_cast<double>(a[d]);
-            bb += static_cast<double>(b[d]) * static_cast<double>(b[d]);
-        }
-        return ab / std::max(1e-24, std::sqrt(aa * bb));
+    /// Row i of a times row k of b.
+    static double dot(const Tensor& a, std::int64_t i, const Tensor& b, std::int64_t k) {
+        double sum = 0;
+        visit_real(a.dtype(), "broadface", [&]<class T>() {
+            const T *x = a.data<T>() + i * a.dim(1), *y = b.data<T>() + k * b.dim(1);
+            for (std::int64_t d = 0; d < a.dim(1); ++d) sum += static_cast<double>(x[d]) * static_cast<double>(y[d]);
+        });
+        return sum;
     }
-    /// Renumbers the newest `keep` rows as 0..keep-1.
-    void restart(std::int64_t keep) {
-        const auto turned = [&](const Tensor& t) {
-            const Tensor copy = t.clone();
-            for (std::int64_t i = 0; i < keep; ++i) {
-                const std::int64_t from = (sequence_ - keep + i) % options_.queue;
-                t.rows(i, i + 1).copy_from(copy.rows(from, from + 1));
-            }
-        };
-        for (const Tensor& t : {embeddings_, snapshots_, labels_, steps_, indices_}) turned(t);
-        sequence_ = keep;
+    static double cosine(const Tensor& a, const Tensor& b, std::int64_t i) {
+        return dot(a, i, b, i) / std::max(1e-24, std::sqrt(dot(a, i, a, i) * dot(b, i, b, i)));
     }
 
     BroadFaceOptions options_;
-    std::int64_t dim_;
-    DType dtype_;
-    Tensor embeddings_, snapshots_, labels_, steps_, indices_;
-    Tensor gathered_e_, gathered_w_, gathered_y_;
+    EmbeddingQueue queue_;
     std::vector<Pending> pending_;
-    std::int64_t sequence_ = 0, used_ = 0;
+    std::int64_t used_ = 0;
 };
 
 }  // namespace bf

@@ -1,5 +1,7 @@
 #pragma once
 #include <cmath>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "bf/autograd/parameter.hpp"
@@ -33,8 +35,16 @@ inline double gradient_norm(const std::vector<Parameter>& parameters) {
 class Optimizer {
   public:
     explicit Optimizer(std::vector<ParameterGroup> groups, double clip_norm = 0)
-        : groups_(std::move(groups)), clip_norm_(clip_norm) {}
+        : groups_(std::move(groups)), clip_norm_(clip_norm) {
+        std::set<std::string> names;  // moments are kept by name
+        for (const ParameterGroup& group : groups_)
+            for (const Parameter& p : group.parameters)
+                BF_CHECK(names.insert(p.name).second, "optimizer", "two parameters have the name ", p.name,
+                         "; hint: put a prefix before the names of one network");
+    }
     virtual ~Optimizer() = default;
+    Optimizer(const Optimizer&) = delete;  // a copy would share the moments
+    Optimizer& operator=(const Optimizer&) = delete;
 
     /// One update with the given learning rate. Returns the gradient norm over all groups when a limit is set, or
     /// `want_norm` is; else 0. A norm that is not finite leaves the parameters as they are and throws `diverged`.
@@ -78,15 +88,23 @@ class Optimizer {
         for (const auto& [name, tensor] : moments_) all[name] = tensor;
         return all;
     }
+    /// Continues saved moments. A state of another update rule is a data Error; a parameter that the state does not
+    /// know (it had no gradient yet) starts from zero.
     void load_state(const StateDict& state) {
         Tensor steps = Tensor::empty({1}, {.dtype = DType::i64});
         load_tensor(state, "steps", steps);
+        bool found = false;
+        for (const auto& [name, tensor] : state)
+            for (const char* kind : kinds()) found = found || name.rfind(kind, 0) == 0;
+        BF_CHECK_DATA(found || steps.data<std::int64_t>()[0] == 0, "optimizer", "the saved state has no moment \"",
+                      kinds().front(), "*\"; hint: was it saved by another optimizer?");
         steps_ = static_cast<std::uint64_t>(steps.data<std::int64_t>()[0]);
+        moments_.clear();
         for (const ParameterGroup& group : groups_)
             for (const Parameter& p : group.parameters)
                 if (p.trainable)
                     for (const char* kind : kinds())
-                        if (state.count(std::string(kind) + p.name)) load_tensor(state, kind + p.name, moment(kind, p));
+                        if (state.count(kind + p.name)) load_tensor(state, kind + p.name, moment(kind, p));
     }
 
   protected:

@@ -42,7 +42,8 @@ class Trainer {
     Trainer(Module& net, const Var& w, Optimizer& optimizer, const TrainerOptions& options, Stages&... stages)
         : net_(net), w_(w), optimizer_(optimizer), options_(options), stages_(stages...) {}
 
-    /// One optimizer step over one or more micro-batches: their gradients add up to that of one batch.
+    /// One optimizer step over one or more micro-batches. Their gradients add up to that of one batch, batch norm
+    /// apart: its statistics are those of each micro-batch, and the running ones move with each.
     StepReport step(std::span<const TrainBatch> micro_batches) {
         BF_CHECK(!micro_batches.empty(), "trainer", "a step wants at least one batch");
         std::int64_t batch_total = 0;
@@ -73,8 +74,8 @@ class Trainer {
         }
         report.accuracy = correct / static_cast<double>(batch_total);
         if (!std::isfinite(report.loss) || !std::isfinite(report.classifier_loss))
-            fail(ErrorCode::diverged, "trainer", "loss is not finite at step ", report.step, "; got ", report.loss,
-                 "; hint: a lower lr, a warm-up, or clip_norm");
+            fail(ErrorCode::diverged, "trainer", "loss is not finite at step ", report.step, "; got encoder ",
+                 report.loss, ", classifier ", report.classifier_loss, "; hint: a lower lr, a warm-up, or clip_norm");
         StepState state{.step = steps_, .weight = w_};
         each_stage([&](auto& stage) { run_before_step(stage, state); });
         report.gradient_norm = optimizer_.step(report.lr, options_.want_gradient_norm);
