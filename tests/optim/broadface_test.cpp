@@ -356,6 +356,19 @@ TEST(BroadFace, MemoriesOfTwoClassifiersStandSideBySide) {
     expect_same_bits(first.embeddings, copy);
 }
 
+TEST(BroadFace, ABatchLargerThanTheQueueLeavesItsLastRows) {
+    bf::Init init(3);
+    const Tensor w = init.normal({9, 4}, 1), e = init.normal({8, 4}, 1), y = labels({0, 1, 2, 3, 4, 5, 6, 7});
+    BroadFace once({.queue = 3, .compensate = false}, 4), row_by_row({.queue = 3, .compensate = false}, 4);
+    once.push(init.normal({1, 4}, 1), labels({8}), w, 0);
+    row_by_row.push(init.normal({1, 4}, 1), labels({8}), w, 0);
+    once.push(e, y, w, 1);
+    for (std::int64_t i = 0; i < 8; ++i) row_by_row.push(e.rows(i, i + 1), y.rows(i, i + 1), w, 1);
+    const auto a = once.save_state(), b = row_by_row.save_state();
+    for (const auto& [name, tensor] : a) expect_same_bits(tensor, b.at(name));
+    expect_same_bits(once.memory(w, 2).embeddings, e.rows(5, 8));
+}
+
 TEST(BroadFace, RowsOfALaterStepHaveAgeZero) {
     const Tensor w = bf::full({2, 2}, 1);
     BroadFace broad({.queue = 4, .age_limit = 2}, 2);

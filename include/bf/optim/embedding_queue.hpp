@@ -1,6 +1,5 @@
 #pragma once
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
 #include "bf/autograd/parameter.hpp"
@@ -56,32 +55,46 @@ class EmbeddingQueue {
                  indices.str(), ", want ", labels.shape());
         check_labels(labels, w);  // before anything is written: a bad row leaves the ring whole
         if (capacity_ == 0) return;
-        for (std::int64_t i = 0; i < e.dim(0); ++i, ++sequence_) {
-            const std::int64_t slot = sequence_ % capacity_, y = labels.data<std::int64_t>()[i];
-            copy_row(e, i, embeddings_, slot);
-            copy_row(w, y, weights_, slot);
-            labels_.data<std::int64_t>()[slot] = y;
-            steps_.data<std::int64_t>()[slot] = static_cast<std::int64_t>(step);
-            indices_.data<std::int64_t>()[slot] = indices.defined() ? indices.data<std::int64_t>()[i] : -1;
-        }
+        Tensor then = Tensor::empty(e.shape(), e.options());
+        kernels(w.device()).gather_rows(context(w.device()), w, labels, then);
+        const std::int64_t kept = std::min(e.dim(0), capacity_), skipped = e.dim(0) - kept;
+        for_runs(sequence_ + skipped, kept, [&](std::int64_t row, std::int64_t slot, std::int64_t count) {
+            const std::int64_t from = skipped + row;
+            embeddings_.rows(slot, slot + count).copy_from(e.rows(from, from + count));
+            weights_.rows(slot, slot + count).copy_from(then.rows(from, from + count));
+            labels_.rows(slot, slot + count).copy_from(labels.rows(from, from + count));
+            std::fill_n(steps_.data<std::int64_t>() + slot, count, static_cast<std::int64_t>(step));
+            if (indices.defined())
+                indices_.rows(slot, slot + count).copy_from(indices.rows(from, from + count));
+            else
+                std::fill_n(indices_.data<std::int64_t>() + slot, count, -1);
+        });
+        sequence_ += e.dim(0);
     }
 
-    /// The rows with these sequence numbers; each must be there.
-    QueueRows rows(const std::vector<std::int64_t>& numbers, bool with_weights = true) const {
-        return take(static_cast<std::int64_t>(numbers.size()), with_weights,
-                    [&](std::int64_t i) { return numbers[static_cast<std::size_t>(i)]; });
-    }
     /// The newest n rows.
     QueueRows newest(std::int64_t n, bool with_weights = true) const {
-        return take(n, with_weights, [&](std::int64_t i) { return sequence_ - n + i; });
+        QueueRows out = empty_rows(n, with_weights);
+        for_runs(sequence_ - n, n,
+                 [&](std::int64_t row, std::int64_t slot, std::int64_t count) { copy_rows(slot, count, out, row); });
+        return out;
+    }
+    /// The rows with these sequence numbers.
+    QueueRows rows(const std::vector<std::int64_t>& numbers) const {
+        QueueRows out = empty_rows(static_cast<std::int64_t>(numbers.size()), true);
+        for (std::size_t i = 0; i < numbers.size(); ++i) {
+            BF_CHECK(numbers[i] >= oldest() && numbers[i] < sequence_, "embedding queue", "row ", numbers[i],
+                     " is not there; got rows ", oldest(), "..", sequence_ - 1);
+            copy_rows(numbers[i] % capacity_, 1, out, static_cast<std::int64_t>(i));
+        }
+        return out;
     }
     /// Replaces embeddings and weights of the newest rows.
     void overwrite_newest(const Tensor& e, const Tensor& weights) {
-        for (std::int64_t i = 0; i < e.dim(0); ++i) {
-            const std::int64_t slot = (sequence_ - e.dim(0) + i) % capacity_;
-            copy_row(e, i, embeddings_, slot);
-            copy_row(weights, i, weights_, slot);
-        }
+        for_runs(sequence_ - e.dim(0), e.dim(0), [&](std::int64_t row, std::int64_t slot, std::int64_t count) {
+            embeddings_.rows(slot, slot + count).copy_from(e.rows(row, row + count));
+            weights_.rows(slot, slot + count).copy_from(weights.rows(row, row + count));
+        });
     }
     std::int64_t index_of(std::int64_t number) const { return indices_.data<std::int64_t>()[number % capacity_]; }
     /// Age in steps; 0 for a row of a later step, as a loop that starts counting again finds them.
@@ -124,12 +137,14 @@ class EmbeddingQueue {
         sequence_ = sequence;
         first_ = std::max({first, sequence - rows, sequence - capacity_});
         for (std::int64_t s = first_; s < sequence_; ++s) {
-            const std::int64_t from = s % rows, to = s % capacity_;
-            copy_row(e, from, embeddings_, to);
-            copy_row(w, from, weights_, to);
-            labels_.data<std::int64_t>()[to] = y.data<std::int64_t>()[from];
-            steps_.data<std::int64_t>()[to] = steps.data<std::int64_t>()[from];
-            indices_.data<std::int64_t>()[to] = indices.data<std::int64_t>()[from];
+            const auto copy = [from = s % rows, to = s % capacity_](const Tensor& old, const Tensor& ring) {
+                ring.rows(to, to + 1).copy_from(old.rows(from, from + 1));
+            };
+            copy(e, embeddings_);
+            copy(w, weights_);
+            copy(y, labels_);
+            copy(steps, steps_);
+            copy(indices, indices_);
         }
     }
 
@@ -146,27 +161,31 @@ class EmbeddingQueue {
     }
 
   private:
-    static void copy_row(const Tensor& from, std::int64_t i, const Tensor& to, std::int64_t k) {
-        to.rows(k, k + 1).copy_from(from.rows(i, i + 1));
-    }
+    /// body(row, slot, count) for the rows of the sequence [first, first + n), n <= capacity: up to the end of the
+    /// ring, and from its start.
     template <class F>
-    QueueRows take(std::int64_t n, bool with_weights, F&& number) const {
-        const TensorOptions whole{.dtype = DType::i64};
-        QueueRows out{Tensor::empty({n, dim_}, {.dtype = dtype_}),
-                      with_weights ? Tensor::empty({n, dim_}, {.dtype = dtype_}) : Tensor(), Tensor::empty({n}, whole),
-                      Tensor::empty({n}, whole), Tensor::empty({n}, whole)};
-        for (std::int64_t i = 0; i < n; ++i) {
-            const std::int64_t s = number(i);
-            BF_CHECK(s >= oldest() && s < sequence_, "embedding queue", "row ", s, " is not there; got rows ", oldest(),
-                     "..", sequence_ - 1);
-            const std::int64_t slot = s % capacity_;
-            copy_row(embeddings_, slot, out.embeddings, i);
-            if (with_weights) copy_row(weights_, slot, out.weights, i);
-            out.labels.data<std::int64_t>()[i] = labels_.data<std::int64_t>()[slot];
-            out.steps.data<std::int64_t>()[i] = steps_.data<std::int64_t>()[slot];
-            out.indices.data<std::int64_t>()[i] = indices_.data<std::int64_t>()[slot];
+    void for_runs(std::int64_t first, std::int64_t n, F&& body) const {
+        for (std::int64_t done = 0; done < n;) {
+            const std::int64_t slot = (first + done) % capacity_, count = std::min(n - done, capacity_ - slot);
+            body(done, slot, count);
+            done += count;
         }
-        return out;
+    }
+    QueueRows empty_rows(std::int64_t n, bool with_weights) const {
+        const TensorOptions real{.dtype = dtype_}, whole{.dtype = DType::i64};
+        return {Tensor::empty({n, dim_}, real), with_weights ? Tensor::empty({n, dim_}, real) : Tensor(),
+                Tensor::empty({n}, whole), Tensor::empty({n}, whole), Tensor::empty({n}, whole)};
+    }
+    /// Ring slots [slot, slot + count) into rows of `out` from `row` on.
+    void copy_rows(std::int64_t slot, std::int64_t count, const QueueRows& out, std::int64_t row) const {
+        const auto copy = [&](const Tensor& ring, const Tensor& to) {
+            if (to.defined()) to.rows(row, row + count).copy_from(ring.rows(slot, slot + count));
+        };
+        copy(embeddings_, out.embeddings);
+        copy(weights_, out.weights);
+        copy(labels_, out.labels);
+        copy(steps_, out.steps);
+        copy(indices_, out.indices);
     }
 
     std::int64_t capacity_, dim_;
