@@ -82,18 +82,18 @@ TEST_F(Decode, DamagedFilesSayWhatIsWrong) {
     EXPECT_NE(error_of([&] { bf::read_image(root); }).find("cannot be read"), std::string::npos);
 }
 
-/// A grey 8 x 8 progressive JPEG: `scans` times its one DC coefficient, and `between` before the end.
+/// A grey 8 x 8 progressive JPEG: `scans` times its one DC coefficient, and `between` before a segment.
 std::string progressive_jpeg(int scans, const std::string& between = "") {
     const auto bytes = [](std::initializer_list<int> all) {
         std::string text;
         for (const int b : all) text += static_cast<char>(b);
         return text;
     };
-    std::string file = bytes({0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0}) + std::string(64, 1);
+    std::string file = bytes({0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0}) + std::string(64, 1) + between;
     file += bytes({0xFF, 0xC2, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0});
     file += bytes({0xFF, 0xC4, 0, 20, 0, 1}) + std::string(16, 0);
     for (int i = 0; i < scans; ++i) file += bytes({0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 0, 0, 0x7F});
-    return file + between + bytes({0xFF, 0xD9});
+    return file + bytes({0xFF, 0xD9});
 }
 
 TEST_F(Decode, HarmlessOdditiesOfAJpegPassAndManyScansDoNot) {
