@@ -387,12 +387,10 @@ std::string describe_keys() {
     RunConfig run;
     ValConfig val;
     Describer keys(""), vals("  ");
+    keys.text("base", "", "a configuration, relative to this file, whose keys this file changes and adds to");
     visit_keys(run, keys);
     visit_keys(val, vals);
-    return "base = \"FILE\"                           another configuration, relative to this one, whose keys this one "
-           "adds "
-           "to and replaces\n" +
-           keys.out + "\n[[val]]  one table a verification set:\n" + vals.out;
+    return keys.out + "\n[[val]]  one table a verification set:\n" + vals.out;
 }
 
 }  // namespace bf::program

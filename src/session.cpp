@@ -246,6 +246,9 @@ SessionResult run_session(const RunConfig& config, const SessionOptions& options
         if (found) {
             const StateDict& state = found->content.tensors;
             auto& metadata = found->content.metadata;
+            for (const char* key : {"bf.config", "bf.dataset", "bf.bad_images"})
+                BF_CHECK_DATA(metadata.count(key), found->path.string(), "has no ", key,
+                              " in its metadata; hint: is it a checkpoint of bf train, of this version?");
             compare_settings(parse_config(metadata["bf.config"], found->path.string()), c, progress);
             BF_CHECK_DATA(metadata["bf.dataset"] == data_facts, found->path.string(),
                           "the training images are not those of the run; got ", data_facts, ", want ",

@@ -15,8 +15,9 @@ struct EmbedOptions {
 };
 
 /// Raw embeddings [n, D] f32 (not normalised) of the named images of a dataset, in evaluation mode; the network
-/// returns to the mode it was in. `progress(done)` is called after each batch; what it throws ends the work.
-/// `x_norm` gets the mean L2 norm of the raw embeddings over both passes (InsightFace's XNorm), not that of their sums.
+/// returns, with all below it, to the mode that it was in itself. `progress(done)` is called after each batch; what it
+/// throws ends the work. `x_norm` gets the mean L2 norm of the raw embeddings over both passes (InsightFace's XNorm),
+/// not that of their sums.
 template <class Progress>
 Tensor embed(Module& net, const Dataset& images, std::span<const std::int64_t> indices, std::int64_t image_size,
              const EmbedOptions& options, Progress&& progress, double* x_norm = nullptr) {

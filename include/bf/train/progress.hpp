@@ -19,7 +19,7 @@ struct ProgressState {
 
 /// h:mm:ss of seconds; dashes while they are not known (negative).
 inline std::string clock_text(double seconds) {
-    if (seconds < 0) return "-:--:--";
+    if (seconds < 0) return "--:--:--";
     const auto s = static_cast<long>(seconds);
     char text[32];
     std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
