@@ -4,8 +4,10 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <initializer_list>
+#include <map>
 #include <sstream>
 
 #include "bf/base/error.hpp"
@@ -14,8 +16,12 @@
 namespace bf::program {
 namespace {
 
+/// Where a node was written: its own file (a base, a --set) if it knows it, else `file`.
 std::string place(const toml::node& node, const std::string& file) {
-    return node.source().begin.line ? concat(file, ":", node.source().begin.line) : file;
+    const toml::source_region& source = node.source();
+    if (!source.begin.line) return file;
+    const std::string& own = source.path ? *source.path : file;
+    return own.rfind("--set ", 0) == 0 ? own : concat(own, ":", source.begin.line);
 }
 std::string written(const toml::node& node) {
     std::ostringstream out;
@@ -66,11 +72,15 @@ class Reader {
     void numbers(const std::string& name, std::vector<T>& value, const char*) {
         if (const toml::node* node = take(name)) {
             const toml::array* list = node->as_array();
-            if (!list) wrong(*node, name, "a list of numbers");
+            constexpr bool real = std::is_floating_point_v<T>;
+            const char* want = real ? "a list of finite numbers" : "a list of whole numbers in 0..2147483647";
+            if (!list) wrong(*node, name, want);
             value.clear();
             for (const toml::node& item : *list) {
-                if (!(std::is_floating_point_v<T> ? item.is_number() : item.is_integer()))
-                    wrong(*node, name, "a list of numbers");
+                const auto got = item.value<double>();
+                if (!got || !(real ? item.is_number() && std::isfinite(*got)
+                                   : item.is_integer() && *got >= 0 && *got <= 2147483647.0))
+                    wrong(*node, name, want);
                 value.push_back(*item.value<T>());
             }
         }
@@ -107,7 +117,7 @@ class Reader {
             const std::string name = prefix + std::string(key.str());
             if (const toml::table* inner = node.as_table())
                 for (auto& item : flatten(*inner, name + ".")) all.push_back(item);
-            else if (!(prefix.empty() && (name == "val" || name == "base")))
+            else if (!(prefix.empty() && name == "val"))
                 all.emplace_back(name, &node);
         }
         return all;
@@ -117,15 +127,15 @@ class Reader {
     std::vector<std::string> known_;
 };
 
-/// Overlays `over` on `under`, table by table.
-void merge(toml::table& under, const toml::table& over) {
-    for (const auto& [key, node] : over) {
-        const toml::table* inner = node.as_table();
+/// Overlays `over` on `under`, table by table. Nodes are moved: a copy would forget its file and line.
+void merge(toml::table& under, toml::table&& over) {
+    for (auto&& [key, node] : over) {
+        toml::table* inner = node.as_table();
         toml::table* there = under[key].as_table();
         if (inner && there)
-            merge(*there, *inner);
+            merge(*there, std::move(*inner));
         else
-            under.insert_or_assign(key, node);
+            under.insert_or_assign(key, std::move(node));
     }
 }
 
@@ -144,11 +154,13 @@ toml::table read_with_base(const std::filesystem::path& file, int depth) {
     std::stringstream text;
     text << in.rdbuf();
     toml::table table = parse(text.str(), file.string());
-    const auto base = table["base"].value<std::string>();
+    const toml::node* base = table.get("base");
     if (!base) return table;
-    toml::table under = read_with_base(file.parent_path() / *base, depth + 1);
+    BF_CHECK(base->is_string() && !base->value<std::string>()->empty(), place(*base, file.string()), "base: got ",
+             written(*base), ", want the name of a configuration file in quotes");
+    toml::table under = read_with_base(file.parent_path() / *base->value<std::string>(), depth + 1);
     table.erase("base");
-    merge(under, table);
+    merge(under, std::move(table));
     return under;
 }
 
@@ -157,27 +169,49 @@ void apply(toml::table& table, const std::string& setting) {
     BF_CHECK(equals != std::string::npos && equals > 0, "--set", "got ", setting,
              ", want key=value, such as --set batch_size=64");
     const std::string key = setting.substr(0, equals), value = setting.substr(equals + 1);
+    BF_CHECK(key != "base", "--set", "base names a file in a configuration file only; got ", setting);
     toml::table one;
     try {
         one = toml::parse(key + " = " + value, "--set " + setting);
     } catch (const toml::parse_error&) {
         one = parse(key + " = " + json_quote(value), "--set " + setting);  // a bare word is a text
     }
-    merge(table, one);
+    merge(table, std::move(one));
+}
+
+/// The head that `loss` names has the margin that is its own, and no other head's: a margin that is silently off would
+/// only show in the accuracy.
+void check_margins(RunConfig& c, bool given, const std::string& where) {
+    auto& m = c.margin_list;
+    if (!given) {  // the usual margin of the head (math/margin.hpp)
+        if (c.loss == "cosface") m = {1, 0, 0.4};
+        if (c.loss == "sphereface") m = {4, 0, 0};
+        if (c.loss == "softmax") m = {1, 0, 0};
+    }
+    BF_CHECK(m.size() == 3, where, "margin_list: got ", m.size(), " numbers, want 3 (m1, m2, m3)");
+    if (c.loss == "combined") return;
+    const bool sphere = c.loss == "sphereface", arc = c.loss == "arcface", cos = c.loss == "cosface";
+    const bool right = (sphere ? m[0] >= 2 && m[0] <= 1000 && m[0] == std::floor(m[0]) : m[0] == 1) &&
+                       (arc ? m[1] > 0 : m[1] == 0) && (cos ? m[2] > 0 : m[2] == 0);
+    BF_CHECK(right, where, "margin_list: got [", m[0], ", ", m[1], ", ", m[2], "] with loss ", c.loss, ", want ",
+             arc      ? "[1, m2, 0] with m2 > 0"
+             : cos    ? "[1, 0, m3] with m3 > 0"
+             : sphere ? "[m1, 0, 0] with a whole m1 of 2 or more"
+                      : "[1, 0, 0]",
+             "; hint: loss = \"combined\" uses all three");
 }
 
 RunConfig read(toml::table& table, const std::string& name) {
     RunConfig config;
     Reader reader(table, name, "");
     visit_keys(config, reader);
-    if (const toml::node* node = table.get("val")) {
-        const toml::array* list = node->as_array();
+    if (toml::node* node = table.get("val")) {
+        toml::array* list = node->as_array();
         BF_CHECK(list, place(*node, name), "val: want tables [[val]]");
-        for (const toml::node& item : *list) {
+        for (toml::node& item : *list) {
             BF_CHECK(item.is_table(), place(item, name), "val: want tables [[val]]");
-            toml::table one = *item.as_table();
             ValConfig val;
-            Reader val_reader(one, name, "val.");
+            Reader val_reader(*item.as_table(), name, "val.");
             visit_keys(val, val_reader);
             val_reader.finish();
             BF_CHECK(val.kind == "synthetic" || !val.pairs.empty(), place(item, name),
@@ -186,13 +220,15 @@ RunConfig read(toml::table& table, const std::string& name) {
         }
     }
     reader.finish();
-    BF_CHECK(config.margin_list.size() == 3, name, "margin_list: got ", config.margin_list.size(),
-             " numbers, want 3 (m1, m2, m3)");
+    const toml::node* margins = table.get("margin_list");
+    check_margins(config, margins, margins ? place(*margins, name) : name);
     BF_CHECK(config.image_size % 16 == 0, name, "image_size: got ", config.image_size, ", want a multiple of 16");
     BF_CHECK(config.data.kind == "synthetic" || !config.data.root.empty(), name,
              "data.root: missing; want the image folder of kind ", config.data.kind);
     BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name,
              "data.list: missing; want the list file of kind list");
+    BF_CHECK(config.data.kind == "list" || (config.data.only_folds.empty() && config.data.exclude_folds.empty()), name,
+             "data.only_folds, data.exclude_folds: only a list has folds; got data.kind ", config.data.kind);
     return config;
 }
 
@@ -261,9 +297,11 @@ class Describer {
         put(name, value ? "true" : "false", meaning);
     }
     std::string out;
+    std::map<std::string, std::string> values;  ///< by name
 
   private:
     void put(const std::string& name, const std::string& value, const std::string& meaning) {
+        values[name] = value;
         std::string line = prefix_ + name + " = " + value;
         line.resize(std::max<std::size_t>(line.size() + 2, 40), ' ');
         out += line + meaning + "\n";
@@ -320,10 +358,36 @@ std::string to_toml(const RunConfig& config) {
     return writer.out;
 }
 
+std::vector<ChangedKey> changed_keys(const RunConfig& before, const RunConfig& now) {
+    const auto lines = [](RunConfig config) {
+        Describer keys("");
+        visit_keys(config, keys);
+        for (std::size_t i = 0; i < config.val.size(); ++i) {
+            Describer val("");
+            visit_keys(config.val[i], val);
+            for (const auto& [name, value] : val.values) keys.values["val[" + std::to_string(i) + "]." + name] = value;
+        }
+        return keys.values;
+    };
+    const auto old_values = lines(before), new_values = lines(now);
+    std::vector<ChangedKey> changed;
+    const auto value_of = [](const auto& values, const std::string& key) {
+        const auto it = values.find(key);
+        return it == values.end() ? std::string("(none)") : it->second;
+    };
+    auto names = new_values;
+    names.insert(old_values.begin(), old_values.end());
+    for (const auto& [key, ignored] : names)
+        if (value_of(old_values, key) != value_of(new_values, key))
+            changed.push_back({key, value_of(old_values, key), value_of(new_values, key)});
+    return changed;
+}
+
 std::string describe_keys() {
     RunConfig run;
     ValConfig val;
     Describer keys(""), vals("  ");
+    keys.text("base", "", "a configuration, relative to this file, whose keys this file changes and adds to");
     visit_keys(run, keys);
     visit_keys(val, vals);
     return keys.out + "\n[[val]]  one table a verification set:\n" + vals.out;

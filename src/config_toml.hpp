@@ -14,6 +14,11 @@ RunConfig load_config(const std::filesystem::path& file, const std::vector<std::
 RunConfig parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
 /// The whole configuration as TOML that reads back to the same.
 std::string to_toml(const RunConfig& config);
+/// A key that differs between two configurations, with its values as text.
+struct ChangedKey {
+    std::string key, before, now;
+};
+std::vector<ChangedKey> changed_keys(const RunConfig& before, const RunConfig& now);
 /// One line a key: name, default, meaning.
 std::string describe_keys();
 /// The known word nearest to `word` by edit distance; empty when none is near.

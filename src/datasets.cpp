@@ -3,6 +3,8 @@
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/pairs.hpp"
 #include "bf/data/synthetic.hpp"
+#include "bf/io/crc32c.hpp"
+#include "bf/io/json.hpp"
 #include "bf/train/embed.hpp"
 
 namespace bf::program {
@@ -23,7 +25,27 @@ std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
     return std::make_unique<FileDataset>(read_list(d.list, d.root, filter), cache);
 }
 
+std::string describe_data(const RunConfig& config, const Dataset& data) {
+    const DataConfig& d = config.data;
+    if (d.kind == "synthetic")
+        return concat("synthetic, identities ", d.first_identity, "..", d.first_identity + d.identities - 1, ", ",
+                      d.images_per_identity, " images each, ", config.image_size, " pixels, seed ", d.seed,
+                      ", difficulty ", json_number(d.difficulty));
+    std::uint32_t crc = 0;
+    for (std::int64_t i = 0; i < data.size(); ++i) {
+        std::string name = data.name(i);
+        if (name.rfind(d.root, 0) == 0) name.erase(0, d.root.size());  // the same images in another place are the same
+        name.erase(0, name.find_first_not_of('/'));
+        name += concat('\n', data.label(i), '\n');
+        crc = crc32c(name.data(), name.size(), crc);
+    }
+    return concat(data.size(), " images, ", data.identities(), " identities, crc32c ", crc);
+}
+
 ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
+    BF_CHECK(val.folds >= 2 && val.folds <= 1000, "folds", "got ", val.folds, ", want 2..1000");
+    BF_CHECK(val.only_fold >= 0 && (val.only_fold == 0 || val.kind == "lfw"), "fold", "got ", val.only_fold,
+             " with pairs of kind ", val.kind, "; only LFW's pairs file has folds, from 1 on");
     ValidationSet set;
     set.name = val.name;
     set.folds = static_cast<int>(val.folds);
@@ -77,6 +99,9 @@ Record Verification::record(std::uint64_t step) const {
         .put("eer", eer)
         .put("tar_far_1e-3", tar_at_1e3)
         .put("tar_far_1e-2", tar_at_1e2)
+        .put("tar_folds_1e-3", fold_tar.mean)
+        .put("tar_folds_1e-3_std", fold_tar.std)
+        .put("tar_folds_1e-3_far", fold_tar.far)
         .put("xnorm", x_norm)
         .put("roc", roc);
     return r;
@@ -91,12 +116,13 @@ std::string Verification::line() const {
     return text;
 }
 
-Verification score(const ValidationSet& set, const Tensor& embeddings) {
+Verification score(const ValidationSet& set, const Tensor& embeddings, double x_norm) {
     Verification v;
     v.name = set.name;
     v.pairs = set.pairs.size();
     const std::vector<double> distances = pair_distances(embeddings, set.pairs);
     v.folds = verify_explicit_folds(distances, set.same, set.fold, set.folds);
+    v.fold_tar = tar_explicit_folds(distances, set.same, set.fold, set.folds);
     std::vector<double> scores;
     for (const double d : distances) scores.push_back(1 - d / 2);
     const Roc roc(scores, set.same);
@@ -104,15 +130,18 @@ Verification score(const ValidationSet& set, const Tensor& embeddings) {
     v.eer = roc.eer();
     v.tar_at_1e2 = roc.tar_at(1e-2);
     v.tar_at_1e3 = roc.tar_at(1e-3);
-    v.x_norm = mean_norm(embeddings);
+    v.x_norm = x_norm;
     v.roc = roc.thinned(48);
     return v;
 }
 
-Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size, std::int64_t batch_size) {
+Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size,
+                    const std::function<void(std::int64_t)>& progress) {
     std::vector<std::int64_t> all(static_cast<std::size_t>(set.images->size()));
     std::iota(all.begin(), all.end(), 0);
-    return score(set, embed(net, *set.images, all, image_size, {.batch_size = batch_size}, [](std::int64_t) {}));
+    double x_norm = 0;
+    const Tensor e = embed(net, *set.images, all, image_size, {}, progress, &x_norm);
+    return score(set, e, x_norm);
 }
 
 Verification verify_pixels(const ValidationSet& set) {
@@ -130,7 +159,7 @@ Verification verify_pixels(const ValidationSet& set) {
         }
         for (int k = 0; k < side * side; ++k) row[k] -= mean;
     }
-    return score(set, pixels);
+    return score(set, pixels, mean_norm(pixels));
 }
 
 }  // namespace bf::program

@@ -14,6 +14,10 @@ namespace bf::program {
 /// The training images that a configuration names.
 std::unique_ptr<Dataset> open_training_data(const RunConfig& config);
 
+/// One line that tells two sets of training images apart: their number and a checksum over names (below data.root)
+/// and labels, or what synthetic images are drawn from.
+std::string describe_data(const RunConfig& config, const Dataset& data);
+
 /// A verification set: images, and which of them are compared.
 struct ValidationSet {
     std::string name;
@@ -33,6 +37,7 @@ struct Verification {
     std::string name;
     std::size_t pairs = 0;
     VerificationResult folds;
+    FoldTar fold_tar;  ///< at FAR 1e-3
     double auc = 0, eer = 0, tar_at_1e3 = 0, tar_at_1e2 = 0, x_norm = 0;
     std::vector<std::pair<double, double>> roc;  ///< (FAR, TAR), thinned for drawing
 
@@ -40,11 +45,14 @@ struct Verification {
     std::string line() const;
 };
 
-/// Scores embeddings [images, D] of a set.
-Verification score(const ValidationSet& set, const Tensor& embeddings);
+/// Scores embeddings [images, D] of a set; x_norm is the mean raw norm to report.
+Verification score(const ValidationSet& set, const Tensor& embeddings, double x_norm);
 
-/// Embeds the images of a set (mirrored image added) and scores its pairs.
-Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size, std::int64_t batch_size = 64);
+/// Embeds the images of a set (mirrored image added) and scores its pairs. `progress(done)` is called after each
+/// batch; what it throws ends the work.
+Verification verify(
+    Module& net, const ValidationSet& set, std::int64_t image_size,
+    const std::function<void(std::int64_t)>& progress = [](std::int64_t) {});
 
 /// The same numbers for the trivial baseline: cosine of mean-free grey pixels at 32 x 32.
 Verification verify_pixels(const ValidationSet& set);

@@ -43,6 +43,14 @@ RunConfig demo_config(const DemoArguments& a, std::int64_t seed, std::int64_t qu
     return c;
 }
 
+/// Takes an earlier demo's run of the same name away, and nothing else.
+void remove_run(const std::filesystem::path& folder) {
+    namespace fs = std::filesystem;
+    BF_CHECK(!fs::exists(folder) || fs::exists(folder / ".lock") || fs::exists(folder / "metrics.jsonl"),
+             folder.string(), "is in the way and no run of a demo; hint: --output names another folder");
+    fs::remove_all(folder);
+}
+
 struct Sum {
     double total = 0, squares = 0;
     int n = 0;
@@ -62,9 +70,10 @@ int run_demo(const DemoArguments& a) {
     std::string rows, lines;
     Verification pixels;
     for (int seed = 1; seed <= a.seeds; ++seed)
+        for (const int broad : {0, 1}) remove_run(demo_config(a, seed, broad ? queue : 0).output);
+    for (int seed = 1; seed <= a.seeds; ++seed)
         for (const int broad : {0, 1}) {
             const RunConfig c = demo_config(a, seed, broad ? queue : 0);
-            std::filesystem::remove_all(c.output);  // an earlier demo's run of the same name
             if (runs.empty()) pixels = verify_pixels(open_validation(c.val[0], c.image_size));
             std::cerr << "\n== " << (broad ? "BroadFace, queue " + std::to_string(queue) : "ArcFace") << ", seed "
                       << seed << " (" << runs.size() + 1 << " of " << 2 * a.seeds << ")\n";

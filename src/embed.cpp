@@ -31,6 +31,10 @@ std::vector<FileDataset::Entry> find_images(const EmbedArguments& a) {
 
 int run_embed(const EmbedArguments& a) {
     BF_CHECK(!a.images.empty() || !a.list.empty(), "embed", "want --images FOLDER or --list FILE");
+    // found out now, not after all the work
+    const std::filesystem::path folder = std::filesystem::path(a.out).parent_path();
+    BF_CHECK(folder.empty() || std::filesystem::is_directory(folder), "embed", "--out ", a.out, ": no folder ",
+             folder.string(), "; hint: mkdir -p ", folder.string());
     const auto net = load_model(a.model);
     const FileDataset images(find_images(a));
     std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));

@@ -8,6 +8,9 @@ namespace bf::program {
 
 int run_eval(const EvalArguments& a) {
     BF_CHECK(a.pixels || !a.model.empty(), "eval", "want --model FILE or RUN (or --pixels for the baseline)");
+    BF_CHECK(!a.pixels || a.model.empty(), "eval", "got both --pixels and --model; want one of them");
+    BF_CHECK(a.fold == 0 || (a.kind == "lfw" && !a.synthetic), "eval",
+             "--fold goes with --kind lfw only: neither a list nor drawn faces have folds of their own");
     BF_CHECK(a.synthetic || (!a.pairs.empty() && !a.root.empty()), "eval", "want --pairs FILE and --root FOLDER");
     ValConfig val{
         .name = a.kind, .kind = a.kind, .root = a.root, .pairs = a.pairs, .only_fold = a.fold, .folds = a.folds};
@@ -20,12 +23,17 @@ int run_eval(const EvalArguments& a) {
     if (a.json) {
         std::fputs(v.record(0).line().c_str(), stdout);
     } else {
+        const std::string alone =
+            a.fold ? concat(" (fold ", a.fold, " alone, dealt out to ", set.folds, " folds)") : "";
         std::printf(
-            "protocol: %d-fold verification, %zu pairs; embedding of image plus mirror image, squared distance of unit "
-            "vectors,\n"
+            "protocol: %d-fold verification%s, %zu pairs; %s, squared distance of unit vectors,\n"
             "          thresholds 0..3.99 by 0.01, same if distance < threshold, first best threshold of the other "
-            "folds\n%s\n",
-            set.folds, v.pairs, v.line().c_str());
+            "folds;\n"
+            "          TAR at the largest FAR <= x over all pairs\n%s\n"
+            "[%s] TAR %.4f+-%.4f @ FAR %.5f over folds (threshold of the other folds at FAR 1e-3)\n",
+            set.folds, alone.c_str(), v.pairs,
+            net ? "embedding of image plus mirror image" : "mean-free grey pixels at 32 x 32 (no network, no mirror)",
+            v.line().c_str(), v.name.c_str(), v.fold_tar.mean, v.fold_tar.std, v.fold_tar.far);
     }
     if (!a.out.empty()) {
         std::filesystem::create_directories(a.out);

@@ -11,6 +11,7 @@
 #include "bf/data/decode.hpp"
 
 #ifdef BF_HAVE_JPEG
+#include <jerror.h>
 #include <jpeglib.h>
 #endif
 #ifdef BF_HAVE_STB
@@ -51,9 +52,20 @@ void jpeg_fail(j_common_ptr info) {
     info->err->format_message(info, errors->message);
     std::longjmp(errors->jump, 1);
 }
-// A warning (a cut file, damaged entropy data) would leave a half-grey image: it is an error here.
+// A warning (a cut file, damaged entropy data) would leave a half-grey image: it is an error here. Bytes between
+// segments and odd versions in headers harm no pixel, and cameras write them.
 void jpeg_message(j_common_ptr info, int level) {
-    if (level < 0) jpeg_fail(info);
+    const int code = info->err->msg_code;
+    if (level < 0 && code != JWRN_EXTRANEOUS_DATA && code != JWRN_JFIF_MAJOR && code != JWRN_ADOBE_XFORM)
+        jpeg_fail(info);
+}
+// Each scan of a progressive file goes over the whole image: a small file of many scans would take hours.
+void jpeg_limit_scans(j_common_ptr info) {
+    constexpr int most = 100;
+    if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= most) return;
+    auto* errors = reinterpret_cast<JpegErrors*>(info->err);
+    std::snprintf(errors->message, sizeof errors->message, "more than %d scans", most);
+    std::longjmp(errors->jump, 1);
 }
 
 /// Returns false with a message; nothing here has a destructor that longjmp would skip.
@@ -69,6 +81,9 @@ bool jpeg_to_rgb(Bytes bytes, const DecodeLimits& limits, Image* image, char* me
         return false;
     }
     jpeg_create_decompress(&info);
+    jpeg_progress_mgr progress{};
+    progress.progress_monitor = jpeg_limit_scans;
+    info.progress = &progress;
     jpeg_mem_src(&info, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
     jpeg_read_header(&info, TRUE);
     const auto side = static_cast<JDIMENSION>(limits.max_side);

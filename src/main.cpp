@@ -49,7 +49,7 @@ int main(int argc, char** argv) {
         ->take_all()
         ->allow_extra_args(false);
     t->add_option("--resume", train.resume, "Continue the run in this folder from its newest intact checkpoint");
-    t->add_option("--output", train.output, "Folder of the run (the key output)");
+    t->add_option("--output", train.output, "Folder of a new run (the key output)");
     t->add_option("--device", train.device, "cpu or cuda (the key device)");
     t->add_flag("--quiet", train.quiet, "No progress on stderr");
     t->add_flag("--help-config", train.help_config, "List every key with its default and meaning");
@@ -61,8 +61,9 @@ int main(int argc, char** argv) {
     e->add_option("--pairs", eval.pairs, "LFW's pairs.txt, or with --kind list lines `path1 path2 0|1`");
     e->add_option("--root", eval.root, "Folder that the images are relative to");
     e->add_option("--kind", eval.kind, "lfw or list")->check(CLI::IsMember({"lfw", "list"}));
-    e->add_option("--fold", eval.fold, "Take one fold of the file alone (dealt out to --folds folds)");
-    e->add_option("--folds", eval.folds, "Folds of a single fold or of a list");
+    e->add_option("--fold", eval.fold, "Take one fold of LFW's file alone (dealt out to --folds folds)")
+        ->check(CLI::Range(0, 1000));
+    e->add_option("--folds", eval.folds, "Folds of a single fold or of a list")->check(CLI::Range(2, 1000));
     e->add_option("--out", eval.out, "Folder for eval.json and roc.csv");
     e->add_flag("--pixels", eval.pixels, "Pixel cosine instead of a network: the trivial baseline");
     e->add_flag("--synthetic", eval.synthetic, "Pairs of drawn faces instead of files");

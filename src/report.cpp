@@ -157,10 +157,15 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
                   const std::string& summary) {
     std::vector<Loaded> loaded;
     std::map<std::string, int> colours;
+    std::string warnings;
     for (const ReportRun& run : runs) {
         const std::string group = run.group.empty() ? run.name : run.group;
         const int colour = colours.try_emplace(group, static_cast<int>(colours.size())).first->second;
-        loaded.push_back({{run.name, group, run.folder}, read_metrics(run.folder / "metrics.jsonl"), colour});
+        std::string warning;
+        loaded.push_back({{run.name, group, run.folder}, read_metrics(run.folder / "metrics.jsonl", &warning), colour});
+        if (!warning.empty())
+            warnings +=
+                "<p>Warning: " + escape(run.name) + ": records end at a damaged line: " + escape(warning) + "</p>";
     }
     std::string charts;
     const auto chart = [&](const std::string& name, const std::string& y,
@@ -235,7 +240,7 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
     html << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
             "content=\"width=device-width,initial-scale=1\"><title>"
          << escape(title) << "</title><style>" << style << "</style></head><body><main><h1>" << escape(title)
-         << "</h1><p class=\"soft\">" << escape(build_facts()) << "</p>" << summary;
+         << "</h1><p class=\"soft\">" << escape(build_facts()) << "</p>" << warnings << summary;
     if (!table.empty())
         html << "<h2>Verification at the last evaluation</h2><div "
                 "class=\"scroll\"><table><thead><tr><th>run</th><th>set</th><th>step</th><th>accuracy "

@@ -31,6 +31,8 @@ int run_train(const TrainArguments& a) {
              "want a configuration or --resume RUN; hint: bf train configs/synthetic_small.toml");
     BF_CHECK(a.config.empty() || a.resume.empty(), "train",
              "got both a configuration and --resume; a run is resumed with its own config.toml (and --set)");
+    BF_CHECK(a.resume.empty() || a.output.empty(), "train",
+             "--output does not go with --resume: a run goes on in its own folder; hint: copy the folder first");
     RunConfig config = load_config(a.resume.empty() ? a.config : a.resume + "/config.toml", a.settings);
     if (!a.resume.empty()) config.output = a.resume;
     if (!a.output.empty()) config.output = a.output;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # An outside project finds the installed package, and add_subdirectory gives it the same target names.
-# Usage: find_package.sh REPOSITORY BUILD_FOLDER COMPILER
+# Usage: find_package.sh REPOSITORY BUILD_FOLDER COMPILER GENERATOR
 set -e
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -11,8 +11,13 @@ quiet() {
 }
 
 quiet cmake --install "$2" --prefix "$out/prefix"
+# The kernels share no Eigen function with a user whose Eigen may be compiled for another machine.
+if nm -C "$out"/prefix/lib*/libbf_cpu.a "$out"/prefix/lib*/*/libbf_cpu.a 2>/dev/null | grep ' [TWVu] .*Eigen::'; then
+    echo "libbf_cpu.a defines symbols of Eigen"
+    exit 1
+fi
 for way in installed subdirectory; do
-    quiet cmake -S "$1/tests/consumer/find_package" -B "$out/$way" -DCMAKE_CXX_COMPILER="$3" \
+    quiet cmake -S "$1/tests/consumer/find_package" -B "$out/$way" -G "$4" -DCMAKE_CXX_COMPILER="$3" \
         -DCMAKE_PREFIX_PATH="$out/prefix" -DWAY=$way -DBF_SOURCE="$1"
     quiet cmake --build "$out/$way" --target consumer
     "$out/$way/consumer"

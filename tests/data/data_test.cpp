@@ -82,6 +82,29 @@ TEST_F(Decode, DamagedFilesSayWhatIsWrong) {
     EXPECT_NE(error_of([&] { bf::read_image(root); }).find("cannot be read"), std::string::npos);
 }
 
+/// A grey 8 x 8 progressive JPEG: `scans` times its one DC coefficient, and `between` before a segment.
+std::string progressive_jpeg(int scans, const std::string& between = "") {
+    const auto bytes = [](std::initializer_list<int> all) {
+        std::string text;
+        for (const int b : all) text += static_cast<char>(b);
+        return text;
+    };
+    std::string file = bytes({0xFF, 0xD8, 0xFF, 0xDB, 0, 67, 0}) + std::string(64, 1) + between;
+    file += bytes({0xFF, 0xC2, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0});
+    file += bytes({0xFF, 0xC4, 0, 20, 0, 1}) + std::string(16, 0);
+    for (int i = 0; i < scans; ++i) file += bytes({0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 0, 0, 0x7F});
+    return file + bytes({0xFF, 0xD9});
+}
+
+TEST_F(Decode, HarmlessOdditiesOfAJpegPassAndManyScansDoNot) {
+    write_text(root / "good.jpg", progressive_jpeg(3));
+    EXPECT_EQ(bf::read_image(root / "good.jpg").at(0, 0)[0], 128);
+    write_text(root / "odd.jpg", progressive_jpeg(3, std::string(5, 0)));
+    EXPECT_EQ(bf::read_image(root / "odd.jpg").at(7, 7)[2], 128);
+    write_text(root / "scans.jpg", progressive_jpeg(101));
+    EXPECT_NE(error_of([&] { bf::read_image(root / "scans.jpg"); }).find("more than 100 scans"), std::string::npos);
+}
+
 TEST_F(Decode, RealJpegsAndACutOne) {
     const fs::path lfw = shared_data() / "lfw/images/AJ_Cook/AJ_Cook_0001.jpg";
     if (!fs::exists(lfw)) GTEST_SKIP() << "LFW crops not found; set BF_SHARED";
@@ -120,6 +143,11 @@ TEST_F(Datasets, ListWithFoldsAndFilter) {
     EXPECT_EQ(some.label(2), 0);
     EXPECT_EQ(bf::read_list(root / "list.tsv", root, {.only_folds = {1}, .min_images = 1}).size(), 2u);
     EXPECT_EQ(bf::read_list(root / "list.tsv", root, {.min_images = 2}).size(), 2u);
+    write_text(root / "plain.tsv", "a.ppm\t7\nb.ppm\t3\n");
+    EXPECT_EQ(bf::read_list(root / "plain.tsv", root).size(), 2u);
+    EXPECT_NE(error_of([&] { bf::read_list(root / "plain.tsv", root, {.exclude_folds = {9}}); }).find("has no fold"),
+              std::string::npos);
+    EXPECT_THROW(bf::FileDataset(bf::read_list(root / "plain.tsv", root)).image(2), bf::Error);
     write_text(root / "bad.tsv", "a.ppm\t1\nb.ppm one\n");
     EXPECT_NE(error_of([&] { bf::read_list(root / "bad.tsv", root); }).find("bad.tsv:2"), std::string::npos);
     EXPECT_NE(error_of([&] { bf::read_list(root / "list.tsv", root / "elsewhere"); }).find("missing"),
@@ -143,6 +171,10 @@ TEST_F(Pairs, LfwProtocolFile) {
     EXPECT_NE(error_of([&] { bf::read_lfw_pairs(root / "short.txt", root); }).find("short.txt:3"), std::string::npos);
     write_text(root / "list.txt", "A_B/A_B_0001.jpg C/C_0001.jpg 0\nA_B/A_B_0001.jpg A_B/A_B_0012.jpg 1\n");
     EXPECT_EQ(bf::read_pair_list(root / "list.txt", root).paths.size(), 3u);
+    write_text(root / "crlf.txt", "A_B/A_B_0001.jpg C/C_0001.jpg 0\r\n\r\n");
+    EXPECT_EQ(bf::read_pair_list(root / "crlf.txt", root).pairs.size(), 1u);
+    write_text(root / "long.txt", "1\t1\nA_B\t1\t12\nA_B\t1\tC\t1\n\r\nC\t1\t1\n");
+    EXPECT_NE(error_of([&] { bf::read_lfw_pairs(root / "long.txt", root); }).find("long.txt:5"), std::string::npos);
     write_text(root / "list.txt", "A_B/A_B_0001.jpg C/C_0001.jpg 2\n");
     EXPECT_NE(error_of([&] { bf::read_pair_list(root / "list.txt", root); }).find("list.txt:1"), std::string::npos);
 }
@@ -216,6 +248,13 @@ TEST_F(Loading, ADamagedImageIsNamedOrReplaced) {
         three(data, {.batch_size = 10, .image_size = 16, .workers = 3, .max_bad_share = 0.1});
     for (int i = 0; i < 4; ++i) expect_same(one.next(), three.next());
     EXPECT_EQ(one.bad_images().size(), 1u);
+    bf::Loader resumed(data, {.batch_size = 10, .image_size = 16, .max_bad_share = 0.1});
+    resumed.count_bad_images({"a: broken", "b: broken"});  // the limit is reached before this part of the run
+    EXPECT_NE(error_of([&] {
+                  resumed.next();
+                  resumed.next();
+              }).find("3 unreadable images"),
+              std::string::npos);
     write_text(root / "p1/14.ppm", "broken");
     write_text(root / "p2/18.ppm", "broken");
     bf::Loader over(data, {.batch_size = 20, .image_size = 16, .max_bad_share = 0.1});

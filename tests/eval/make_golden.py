@@ -45,6 +45,21 @@ def tar_at(scores, same, far):
     return best
 
 
+def tar_folds(d, same, fold, k, far):
+    """TAR of each fold at the threshold that interpolates the other folds' FAR, each FAR with its last threshold."""
+    thresholds = np.arange(0, 4, 0.001)
+    tars, chosen, fars = [], [], []
+    for f in range(k):
+        train, test = fold != f, fold == f
+        rates = [np.sum((d < t) & (same == 0) & train) / np.sum((same == 0) & train) for t in thresholds]
+        last = dict(zip(rates, thresholds))  # later ones replace earlier ones
+        t = np.interp(far, list(last.keys()), list(last.values())) if max(rates) >= far else 0.0
+        tars.append(np.sum((d < t) & (same == 1) & test) / max(1, np.sum((same == 1) & test)))
+        fars.append(np.sum((d < t) & (same == 0) & test) / max(1, np.sum((same == 0) & test)))
+        chosen.append(t)
+    return tars, chosen, np.mean(fars)
+
+
 def auc(scores, same):
     pos, neg = scores[same == 1], scores[same == 0]
     return np.mean([(1.0 if a > b else 0.5 if a == b else 0.0) for a in pos for b in neg])
@@ -63,3 +78,10 @@ for case, (n, k, step) in enumerate([(60, 10, 0.0), (67, 10, 0.05), (40, 4, 0.25
     emit(name + ".mean", np.mean(accuracy)), emit(name + ".std", np.std(accuracy)), emit(name + ".se", np.std(accuracy, ddof=1) / np.sqrt(k))
     scores = -d
     emit(name + ".tar", [tar_at(scores, same, f) for f in (0.0, 0.01, 0.1, 0.3, 1.0)]), emit(name + ".auc", auc(scores, same))
+    for far in (1e-3, 0.2):
+        tars, chosen, mean_far = tar_folds(d, same, fold, k, far)
+        emit(f"{name}.tar_folds_{far}", tars), emit(f"{name}.tar_thresholds_{far}", chosen)
+        emit(f"{name}.tar_mean_{far}", [np.mean(tars), np.std(tars), mean_far])
+# no different pair is ever accepted: the FAR is not reached
+d, same, fold = np.array([0.5, 4.0, 0.1, 4.0]), np.array([1, 0, 1, 0]), np.array([0, 0, 1, 1])
+emit("unreached.tar_folds", tar_folds(d, same, fold, 2, 1e-3)[0])

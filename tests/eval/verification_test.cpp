@@ -35,6 +35,31 @@ TEST(Verification, AgreesWithTheProtocolWrittenOut) {
     }
 }
 
+TEST(Verification, TarAtAFarAgreesWithTheProtocolWrittenOut) {
+    const Golden golden(std::string(BF_TEST_DIR) + "/eval/verification_golden.txt");
+    for (int i = 0; i < 4; ++i) {
+        const std::string c = "case" + std::to_string(i);
+        const std::vector<double>& d = golden[c + ".d"];
+        std::vector<char> same;
+        for (const double s : golden[c + ".same"]) same.push_back(s != 0);
+        const int folds = static_cast<int>(golden[c + ".folds"][0]);
+        for (const auto& [far, name] : {std::pair{1e-3, "0.001"}, std::pair{0.2, "0.2"}}) {
+            SCOPED_TRACE(c + " " + name);
+            const auto r = bf::tar_explicit_folds(d, same, bf::contiguous_folds(d.size(), folds), folds, far);
+            for (std::size_t f = 0; f < r.tar.size(); ++f) {
+                EXPECT_NEAR(r.tar[f], golden[c + ".tar_folds_" + name][f], 1e-12) << f;
+                EXPECT_NEAR(r.thresholds[f], golden[c + ".tar_thresholds_" + name][f], 1e-12) << f;
+            }
+            EXPECT_NEAR(r.mean, golden[c + ".tar_mean_" + name][0], 1e-12);
+            EXPECT_NEAR(r.std, golden[c + ".tar_mean_" + name][1], 1e-12);
+            EXPECT_NEAR(r.far, golden[c + ".tar_mean_" + name][2], 1e-12);
+        }
+    }
+    const auto never = bf::tar_explicit_folds(std::vector<double>{0.5, 4, 0.1, 4}, std::vector<char>{1, 0, 1, 0},
+                                              std::vector<int>{0, 0, 1, 1}, 2);
+    EXPECT_EQ(never.tar, golden["unreached.tar_folds"]);
+}
+
 TEST(Verification, FoldsAsScikitLearnCutsThem) {
     EXPECT_EQ(bf::contiguous_folds(7, 3), (std::vector<int>{0, 0, 0, 1, 1, 2, 2}));
 }
@@ -55,6 +80,14 @@ TEST(Verification, RefusesWhatItCannotScore) {
     EXPECT_THROW(bf::verify_folds(std::vector<double>{1, 2}, std::vector<char>{1}, 2), bf::Error);
     EXPECT_THROW(bf::verify_folds(std::vector<double>{1, 2}, std::vector<char>{1, 0}, 3), bf::Error);
     EXPECT_THROW(bf::Roc(std::vector<double>{1, 2}, std::vector<char>{1, 1}), bf::Error);
+    const Tensor e = Tensor::from<float>({2, 0, std::nanf(""), 5}, {2, 2});
+    try {
+        bf::pair_distances(e, std::vector<std::pair<std::int64_t, std::int64_t>>{{0, 1}});
+        FAIL() << "a NaN went unnoticed";
+    } catch (const bf::Error& error) {
+        EXPECT_EQ(error.code(), bf::ErrorCode::diverged);
+        EXPECT_NE(std::string(error.what()).find("row 1"), std::string::npos) << error.what();
+    }
     EXPECT_THROW(bf::Roc(std::vector<double>{1, std::nan("")}, std::vector<char>{1, 0}), bf::Error);
 }
 

@@ -173,10 +173,26 @@ TEST_F(Checkpoints, NewestIntactOneIsLoaded) {
     EXPECT_NE(warnings[0].find("checksum"), std::string::npos);
 }
 
+TEST_F(Checkpoints, ADamagedFutureDoesNotPushOutWhatIsSavedNow) {
+    bf::CheckpointFolder checkpoints(folder / "c", 2);
+    for (std::uint64_t step : {1, 8, 9}) checkpoints.save(step, {{"w", bf::full({3}, 1)}}, {});
+    for (const auto& file : checkpoints.list()) write(file, "damaged");
+    EXPECT_FALSE(checkpoints.load_latest());
+    checkpoints.save(3, {{"w", bf::full({3}, 3)}}, {});
+    EXPECT_EQ(checkpoints.load_latest()->step, 3u);
+    EXPECT_EQ(checkpoints.list().size(), 1u);
+    EXPECT_TRUE(fs::exists(folder / "c/step-000000009.safetensors.bad"));
+    checkpoints.save(2000000000, {{"w", bf::full({3}, 4)}}, {});  // more digits than the name is padded to
+    EXPECT_EQ(checkpoints.load_latest()->step, 2000000000u);
+}
+
 TEST_F(Checkpoints, LeftoversAreCollectedAndAFullDiskLosesNothing) {
     fs::create_directories(folder / "c");
     write(folder / "c" / "step-000000009.safetensors.tmp-12", "half");
     bf::CheckpointFolder checkpoints(folder / "c");
+    EXPECT_FALSE(checkpoints.load_latest());
+    EXPECT_EQ(std::distance(fs::directory_iterator(folder / "c"), {}), 1);  // it may be a live trainer's
+    checkpoints.collect_leftovers();
     EXPECT_EQ(std::distance(fs::directory_iterator(folder / "c"), {}), 0);
     checkpoints.save(1, {{"w", bf::full({3}, 1)}}, {});
     // a device that is always full: the write fails, nothing is left behind, the old file stays

@@ -35,6 +35,7 @@ class FileDataset : public Dataset {
     std::int64_t label(std::int64_t i) const override { return entries_[static_cast<std::size_t>(i)].label; }
     std::string name(std::int64_t i) const override { return entries_[static_cast<std::size_t>(i)].path.string(); }
     Image image(std::int64_t i) const override {
+        BF_CHECK(i >= 0 && i < size(), "FileDataset", "index; got ", i, ", want 0..", size() - 1);
         const auto at = static_cast<std::size_t>(i);
         {
             const std::lock_guard lock(mutex_);
@@ -115,6 +116,9 @@ inline std::vector<FileDataset::Entry> read_list(const std::filesystem::path& li
         if (!good && number == 1) continue;  // the header
         BF_CHECK_DATA(good, concat(list.string(), ":", number), "not `path<TAB>label[<TAB>fold]`; got ",
                       line.substr(0, 120));
+        BF_CHECK_DATA(next != std::string::npos || (filter.only_folds.empty() && filter.exclude_folds.empty()),
+                      concat(list.string(), ":", number), "has no fold, but folds are chosen; got ",
+                      line.substr(0, 120), "; hint: a third column, or neither only_folds nor exclude_folds");
         const auto is = [fold](const std::vector<int>& folds) {
             return std::find(folds.begin(), folds.end(), static_cast<int>(fold)) != folds.end();
         };

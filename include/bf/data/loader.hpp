@@ -98,6 +98,8 @@ class Loader {
 
     /// Names (with reasons) of images that were replaced so far.
     const std::set<std::string>& bad_images() const { return bad_; }
+    /// Counts images that an earlier part of the run replaced, so that max_bad_share holds for the whole of it.
+    void count_bad_images(const std::set<std::string>& earlier) { bad_.insert(earlier.begin(), earlier.end()); }
 
   private:
     struct Made {

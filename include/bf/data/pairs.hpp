@@ -22,6 +22,9 @@ struct VerificationPairs {
 };
 
 namespace detail {
+/// A line without content, that of a file with CRLF ends included.
+inline bool is_blank(const std::string& line) { return line.find_first_not_of(" \t\r") == std::string::npos; }
+
 class PairBuilder {
   public:
     explicit PairBuilder(std::filesystem::path root) : root_(std::move(root)) {}
@@ -100,6 +103,9 @@ inline VerificationPairs read_lfw_pairs(const std::filesystem::path& list, const
         const int fold = static_cast<int>(i / (2 * count)) + 1;
         if (only_fold == 0 || fold == only_fold) builder.add(image(a, n), image(b, m), same, only_fold ? 1 : fold);
     }
+    for (long number = folds * 2 * count + 2; std::getline(in, line); ++number)
+        BF_CHECK_DATA(detail::is_blank(line), concat(list.string(), ":", number),
+                      "more pairs than the header says; want ", folds * 2 * count, ", got ", line.substr(0, 120));
     return builder.finish(list);
 }
 
@@ -110,7 +116,7 @@ inline VerificationPairs read_pair_list(const std::filesystem::path& list, const
     detail::PairBuilder builder(root);
     std::string line;
     for (int number = 1; std::getline(in, line); ++number) {
-        if (line.empty()) continue;
+        if (detail::is_blank(line)) continue;
         std::istringstream fields(line);
         std::string a, b;
         int same = -1;

@@ -33,7 +33,13 @@ inline std::vector<double> pair_distances(const Tensor& embeddings,
             sum += static_cast<double>(e[a * dim + d]) * static_cast<double>(e[b * dim + d]);
         return sum;
     };
-    for (std::int64_t i = 0; i < n; ++i) norms[static_cast<std::size_t>(i)] = std::max(1e-12, std::sqrt(dot(i, i)));
+    for (std::int64_t i = 0; i < n; ++i) {
+        const double norm = std::sqrt(dot(i, i));
+        if (!std::isfinite(norm))
+            fail(ErrorCode::diverged, "pair_distances", "embedding of row ", i, " is not finite; got norm ", norm,
+                 "; hint: the network diverged");
+        norms[static_cast<std::size_t>(i)] = std::max(1e-12, norm);
+    }
     for (const auto& [a, b] : pairs) {
         BF_CHECK(a >= 0 && a < n && b >= 0 && b < n, "pair_distances", "pair names image ", std::max(a, b), " of ", n);
         distances.push_back(std::max(
@@ -126,7 +132,75 @@ inline std::vector<int> contiguous_folds(std::size_t n, int folds) {
     return fold;
 }
 
-/// The same with contiguous folds.
+/// TAR at a false accept rate, fold by fold.
+struct FoldTar {
+    double mean = 0, std = 0;  ///< TAR over folds, population (ddof 0)
+    double far = 0;            ///< mean FAR that the folds really had
+    std::vector<double> tar, thresholds;
+};
+
+/// TAR of each fold at the threshold where the other folds have FAR `far`: candidates 0, 0.001, .., 3.999, linear
+/// between the last candidates of neighbouring FARs, 0 (nothing is accepted) if that FAR is never reached. Source:
+/// InsightFace eval/verification.py, calculate_val, whose interpolation leaves open which of equal FARs counts.
+inline FoldTar tar_explicit_folds(std::span<const double> distances, std::span<const char> same,
+                                  std::span<const int> fold, int folds, double far = 1e-3) {
+    const std::size_t n = distances.size(), k = static_cast<std::size_t>(folds);
+    BF_CHECK(n == same.size() && n == fold.size() && n > 0 && folds >= 2, "tar", "counts differ; got ", n,
+             " distances, ", same.size(), " labels, ", fold.size(), " folds in ", folds);
+    constexpr std::size_t candidates = 4000;
+    const auto threshold = [](std::size_t t) { return 0.001 * static_cast<double>(t); };
+    // accepted[f][t]: different pairs of fold f that threshold t accepts
+    std::vector<std::vector<double>> accepted(k, std::vector<double>(candidates, 0));
+    std::vector<double> different(k, 0);
+    for (std::size_t i = 0; i < n; ++i) {
+        if (same[i]) continue;
+        BF_CHECK(fold[i] >= 0 && fold[i] < folds, "tar", "fold of pair ", i, "; got ", fold[i]);
+        const auto f = static_cast<std::size_t>(fold[i]);
+        ++different[f];
+        auto first = static_cast<std::size_t>(std::clamp(distances[i] * 1000 - 1, 0.0, 1.0 * candidates));
+        while (first < candidates && !(distances[i] < threshold(first))) ++first;
+        if (first < candidates) ++accepted[f][first];
+    }
+    for (auto& row : accepted) std::partial_sum(row.begin(), row.end(), row.begin());
+    const double all_different = std::accumulate(different.begin(), different.end(), 0.0);
+    FoldTar r;
+    for (std::size_t f = 0; f < k; ++f) {
+        // (FAR of the other folds, threshold), each FAR once with its last threshold
+        std::vector<std::pair<double, double>> curve;
+        for (std::size_t t = 0; t < candidates; ++t) {
+            double count = -accepted[f][t];
+            for (const auto& row : accepted) count += row[t];
+            const double rate = count / std::max(1.0, all_different - different[f]);
+            if (!curve.empty() && curve.back().first == rate) curve.pop_back();
+            curve.emplace_back(rate, threshold(t));
+        }
+        double chosen = 0;
+        if (curve.back().first >= far) {
+            const auto right =
+                std::find_if(curve.begin(), curve.end(), [far](const auto& p) { return p.first >= far; });
+            chosen = right->second;
+            if (right != curve.begin() && right->first > far) {
+                const auto left = right - 1;
+                chosen = left->second + (far - left->first) / (right->first - left->first) * (chosen - left->second);
+            }
+        }
+        double genuine = 0, genuine_accepted = 0, impostor_accepted = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+            if (fold[i] != static_cast<int>(f)) continue;
+            genuine += same[i] != 0;
+            if (distances[i] < chosen) (same[i] ? genuine_accepted : impostor_accepted) += 1;
+        }
+        r.tar.push_back(genuine_accepted / std::max(1.0, genuine));
+        r.thresholds.push_back(chosen);
+        r.far += impostor_accepted / std::max(1.0, different[f]) / folds;
+    }
+    r.mean = std::accumulate(r.tar.begin(), r.tar.end(), 0.0) / folds;
+    for (const double t : r.tar) r.std += (t - r.mean) * (t - r.mean) / folds;
+    r.std = std::sqrt(r.std);
+    return r;
+}
+
+/// verify_explicit_folds() with contiguous folds.
 inline VerificationResult verify_folds(std::span<const double> distances, std::span<const char> same, int folds = 10) {
     return verify_explicit_folds(distances, same, contiguous_folds(distances.size(), folds), folds);
 }

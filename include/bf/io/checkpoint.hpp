@@ -14,23 +14,31 @@ struct LoadedCheckpoint {
 };
 
 /// Checkpoints of one run: FOLDER/step-000000123.safetensors, each written whole or not at all, with a checksum over
-/// its tensors in the metadata. The newest that verifies is loaded.
+/// its tensors in the metadata. The newest that verifies is loaded. Reading changes nothing in the folder, so that a
+/// run that is being trained can be read; one process at a time may write.
 class CheckpointFolder {
   public:
-    /// keep: how many of the newest stay. Leftovers of interrupted writes are removed.
+    /// keep: how many of the newest stay.
     explicit CheckpointFolder(std::filesystem::path folder, int keep = 2) : folder_(std::move(folder)), keep_(keep) {
         BF_CHECK(keep >= 1, "checkpoint", "keep; got ", keep, ", want 1 or more");
+    }
+
+    /// Removes what interrupted writes left. Only for the process that writes here: it would take the temporary file of
+    /// another one away.
+    void collect_leftovers() const {
+        std::error_code ignored;
+        for (const auto& entry : std::filesystem::directory_iterator(folder_, ignored))
+            if (entry.path().filename().string().find(".safetensors.tmp-") != std::string::npos)
+                std::filesystem::remove(entry.path(), ignored);
+    }
+
+    /// Writes the checkpoint of a step (and makes the folder), then removes the oldest ones. Files of later steps come
+    /// from a future that did not load: they are renamed to *.bad, so that they neither count nor come back.
+    std::filesystem::path save(std::uint64_t step, const std::map<std::string, Tensor>& tensors,
+                               std::map<std::string, std::string> metadata) {
         std::error_code error;
         std::filesystem::create_directories(folder_, error);
         if (error) fail(ErrorCode::runtime, folder_.string(), "cannot be made: ", error.message());
-        for (const auto& entry : std::filesystem::directory_iterator(folder_))
-            if (entry.path().filename().string().find(".safetensors.tmp-") != std::string::npos)
-                std::filesystem::remove(entry.path(), error);
-    }
-
-    /// Writes the checkpoint of a step, then removes the oldest ones.
-    std::filesystem::path save(std::uint64_t step, const std::map<std::string, Tensor>& tensors,
-                               std::map<std::string, std::string> metadata) {
         metadata["bf.format"] = "1";
         metadata["bf.step"] = std::to_string(step);
         metadata["bf.crc32c"] = std::to_string(checksum(tensors));
@@ -38,19 +46,21 @@ class CheckpointFolder {
         std::snprintf(name, sizeof name, "step-%09llu.safetensors", static_cast<unsigned long long>(step));
         save_safetensors(folder_ / name, tensors, metadata);
         auto all = list();
-        for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < all.size(); ++i) {
-            std::error_code ignored;
-            std::filesystem::remove(all[i], ignored);
-        }
+        for (; !all.empty() && *step_of(all.back()) > step; all.pop_back())
+            std::filesystem::rename(all.back(), all.back().string() + ".bad", error);
+        for (std::size_t i = 0; i + static_cast<std::size_t>(keep_) < all.size(); ++i)
+            std::filesystem::remove(all[i], error);
         return folder_ / name;
     }
 
-    /// The newest checkpoint whose checksum verifies; one line a damaged file goes to `warnings`.
+    /// The newest checkpoint whose checksum verifies; one line a damaged file goes to `warnings`. Other failures than
+    /// damage (memory, permissions) are thrown.
     std::optional<LoadedCheckpoint> load_latest(std::vector<std::string>* warnings = nullptr) const {
         const auto all = list();
         for (auto it = all.rbegin(); it != all.rend(); ++it) try {
                 return load(*it);
             } catch (const Error& e) {
+                if (e.code() != ErrorCode::data) throw;
                 if (warnings) warnings->push_back(e.what());
             }
         return std::nullopt;
@@ -68,18 +78,27 @@ class CheckpointFolder {
         return c;
     }
 
-    /// Checkpoint files, oldest first.
+    /// Checkpoint files, oldest first; none if the folder is missing.
     std::vector<std::filesystem::path> list() const {
         std::vector<std::filesystem::path> all;
-        for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
-            const std::string name = entry.path().filename().string();
-            if (name.rfind("step-", 0) == 0 && entry.path().extension() == ".safetensors") all.push_back(entry.path());
-        }
-        std::sort(all.begin(), all.end());
+        if (!std::filesystem::exists(folder_)) return all;
+        for (const auto& entry : std::filesystem::directory_iterator(folder_))
+            if (step_of(entry.path())) all.push_back(entry.path());
+        std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return *step_of(a) < *step_of(b); });
         return all;
     }
 
   private:
+    /// The step in a checkpoint's file name; nothing for other files.
+    static std::optional<std::uint64_t> step_of(const std::filesystem::path& path) {
+        const std::string name = path.filename().string();
+        unsigned long long step = 0;
+        int end = 0;
+        if (std::sscanf(name.c_str(), "step-%llu.safetensors%n", &step, &end) != 1 ||
+            static_cast<std::size_t>(end) != name.size())
+            return std::nullopt;
+        return step;
+    }
     static std::uint32_t checksum(const std::map<std::string, Tensor>& tensors) {
         std::uint32_t crc = 0;
         for (const auto& [name, t] : tensors) crc = crc32c(t.host(), t.bytes(), crc32c(name.data(), name.size(), crc));

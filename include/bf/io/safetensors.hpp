@@ -68,10 +68,10 @@ inline void save_safetensors(const std::filesystem::path& path, const std::map<s
 inline SafeTensors load_safetensors(const std::filesystem::path& path) {
     const std::string name = path.string();
     std::error_code error;
-    const std::uint64_t file_size =
-        std::filesystem::is_regular_file(path, error) ? std::filesystem::file_size(path, error) : 0;
+    BF_CHECK_DATA(std::filesystem::is_regular_file(path, error), name, "cannot be read; hint: does the file exist?");
     std::ifstream in(path, std::ios::binary);
-    BF_CHECK_DATA(in && !error, name, "cannot be read; hint: does the file exist?");
+    if (!in) fail(ErrorCode::runtime, name, "cannot be opened: ", std::strerror(errno));
+    const std::uint64_t file_size = std::filesystem::file_size(path);
     unsigned char size_bytes[8];
     in.read(reinterpret_cast<char*>(size_bytes), 8);
     BF_CHECK_DATA(in, name, "file ends early: want 8 bytes of header size; got ", file_size, " bytes");

@@ -56,8 +56,8 @@ template <class V>
 void visit_keys(ValConfig& c, V&& v) {
     v.text("name", c.name, "name in metrics and report");
     v.choice("kind", c.kind, "what the pairs are", {"synthetic", "lfw", "list"});
-    v.text("root", c.root, "folder that image paths are relative to");
-    v.text("pairs", c.pairs, "pairs file: LFW's pairs.txt, or lines `path1 path2 0|1`");
+    v.text("root", c.root, "folder that image paths are relative to; itself relative to the current folder");
+    v.text("pairs", c.pairs, "pairs file, relative to the current folder: LFW's pairs.txt, or lines `path1 path2 0|1`");
     v.number("only_fold", c.only_fold, "take this fold of the file alone (0: all)", 0, 1000);
     v.number("folds", c.folds, "folds of the accuracy when the file has none, or one is taken", 2, 1000);
     v.number("pair_count", c.pair_count, "synthetic: number of pairs", 2, 1e8);
@@ -76,7 +76,8 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("image_size", c.image_size, "pixels a side, a multiple of 16", 16, 1024);
     v.number("dropout", c.dropout, "probability before the last linear", 0, 0.95);
     v.choice("loss", c.loss, "margin head", {"arcface", "cosface", "combined", "sphereface", "softmax"});
-    v.numbers("margin_list", c.margin_list, "m1, m2, m3: arcface uses m2, cosface m3, sphereface m1");
+    v.numbers("margin_list", c.margin_list,
+              "m1, m2, m3: arcface has m2, cosface m3, sphereface m1, combined all; not given: the loss's usual one");
     v.number("scale", c.scale, "s of the logits", 1e-3, 1e4);
     v.choice("margin_gradient", c.margin_gradient, "derivative of the target logit", {"exact", "straight-through"});
     v.number("batch_size", c.batch_size, "images of a micro-batch", 1, 1e6);
@@ -100,14 +101,14 @@ void visit_keys(RunConfig& c, V&& v) {
     v.choice("device", c.device, "where to train", {"cpu", "cuda"});
     v.number("num_workers", c.num_workers, "loader threads", 1, 256);
     v.number("threads", c.threads, "compute threads; 0: one a core", 0, 1024);
-    v.text("output", c.output, "folder of the run");
+    v.text("output", c.output, "folder of the run, relative to the current folder");
     v.number("frequent", c.frequent, "steps between progress lines and metrics", 1, big);
     v.number("verbose", c.verbose, "steps between evaluations; 0: each epoch", 0, big);
     v.number("checkpoint_every", c.checkpoint_every, "steps between checkpoints", 1, big);
     v.number("keep_checkpoints", c.keep_checkpoints, "newest checkpoints kept", 1, 1e6);
     v.choice("data.kind", c.data.kind, "training images", {"synthetic", "folder", "list"});
-    v.text("data.root", c.data.root, "image folder");
-    v.text("data.list", c.data.list, "kind list: file of path<TAB>label[<TAB>fold]");
+    v.text("data.root", c.data.root, "image folder, relative to the current folder");
+    v.text("data.list", c.data.list, "kind list: file of path<TAB>label[<TAB>fold], relative to the current folder");
     v.numbers("data.only_folds", c.data.only_folds, "kind list: folds taken (none: all)");
     v.numbers("data.exclude_folds", c.data.exclude_folds, "kind list: folds left out");
     v.number("data.min_images", c.data.min_images, "identities with fewer images are left out", 1, 1e6);

@@ -15,28 +15,38 @@ struct EmbedOptions {
 };
 
 /// Raw embeddings [n, D] f32 (not normalised) of the named images of a dataset, in evaluation mode; the network
-/// returns to the mode it was in. `progress(done)` is called after each batch.
+/// returns, with all below it, to the mode that it was in itself. `progress(done)` is called after each batch; what it
+/// throws ends the work. `x_norm` gets the mean L2 norm of the raw embeddings over both passes (InsightFace's XNorm),
+/// not that of their sums.
 template <class Progress>
 Tensor embed(Module& net, const Dataset& images, std::span<const std::int64_t> indices, std::int64_t image_size,
-             const EmbedOptions& options, Progress&& progress) {
+             const EmbedOptions& options, Progress&& progress, double* x_norm = nullptr) {
+    BF_CHECK(options.batch_size > 0, "embed", "batch_size; got ", options.batch_size, ", want 1 or more");
+    BF_CHECK(!indices.empty(), "embed", "no images to embed");
     const NoGrad no_grad;
-    const bool was_training = net.training();
+    const struct Mode {
+        Module& net;
+        bool training;
+        ~Mode() { net.train(training); }
+    } mode{net, net.training()};
     net.eval();
     Tensor all;
+    double norms = 0;  // summed over images and passes
     const auto n = static_cast<std::int64_t>(indices.size());
     for (std::int64_t begin = 0; begin < n; begin += options.batch_size) {
         const std::int64_t end = std::min(n, begin + options.batch_size);
         const auto some = indices.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
         const auto pass = [&](bool flip) {
-            return net(Var(load_images(images, some, static_cast<int>(image_size), flip))).value();
+            const Tensor e = net(Var(load_images(images, some, static_cast<int>(image_size), flip))).value();
+            norms += mean_norm(e) * static_cast<double>(end - begin);
+            return e;
         };
         const Tensor e = options.flip ? flip_sum(pass(false), pass(true)) : pass(false);
         if (!all.defined()) all = Tensor::empty({n, e.dim(1)});
         all.rows(begin, end).copy_from(e);
         progress(end);
     }
-    net.train(was_training);
-    BF_CHECK(all.defined(), "embed", "no images to embed");
+    if (x_norm) *x_norm = norms / static_cast<double>(n * (options.flip ? 2 : 1));
     return all;
 }
 

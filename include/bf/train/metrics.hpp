@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -36,31 +37,35 @@ class Record {
     std::string text_;
 };
 
-/// The lines of a metrics.jsonl; a last line that was cut is left out.
-inline std::vector<Json> read_metrics(const std::filesystem::path& path) {
+/// The lines of a metrics.jsonl; a last line that was cut is left out. Reading stops at a damaged line, which
+/// `warning` then names.
+inline std::vector<Json> read_metrics(const std::filesystem::path& path, std::string* warning = nullptr) {
     std::vector<Json> records;
     std::ifstream in(path, std::ios::binary);
     std::string line;
-    for (int number = 1; std::getline(in, line); ++number)
-        if (!in.eof()) records.push_back(parse_json(line, path.string() + ":" + std::to_string(number)));
+    try {
+        for (int number = 1; std::getline(in, line); ++number)
+            if (!in.eof()) records.push_back(parse_json(line, path.string() + ":" + std::to_string(number)));
+    } catch (const Error& e) {
+        if (warning) *warning = e.what();
+    }
     return records;
 }
 
 /// Appends records to metrics.jsonl, each in one write.
 class Metrics {
   public:
-    /// Continues a file: records of later steps than `step` (from a run that was cut) are taken out first.
-    Metrics(const std::filesystem::path& path, std::uint64_t step) : path_(path) {
-        if (std::filesystem::exists(path)) {
-            std::ifstream in(path, std::ios::binary);
-            std::string kept, line;
-            while (std::getline(in, line) && !in.eof())
-                if (parse_json(line, path.string()).number_or("step", 0) <= static_cast<double>(step))
-                    kept += line + "\n";
-            write_file(path, kept);
-        }
+    /// Continues a file after its first `keep` bytes, as bytes() gave them; what follows is cut off, since the steps
+    /// that wrote it are done again.
+    Metrics(const std::filesystem::path& path, std::uint64_t keep) : path_(path) {
         descriptor_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
         if (descriptor_ < 0) fail(ErrorCode::runtime, path.string(), "cannot be opened: ", std::strerror(errno));
+        // a shorter file (someone edited it) is never filled up with zeros
+        if (::ftruncate(descriptor_, static_cast<off_t>(std::min(keep, bytes()))) != 0) {
+            const int error = errno;
+            ::close(descriptor_);
+            fail(ErrorCode::runtime, path.string(), "cannot be cut: ", std::strerror(error));
+        }
     }
     ~Metrics() { ::close(descriptor_); }
     Metrics(const Metrics&) = delete;
@@ -71,6 +76,13 @@ class Metrics {
         if (::write(descriptor_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
             fail(ErrorCode::runtime, path_.string(), "cannot be written: ", std::strerror(errno),
                  "; hint: is the disk full?");
+    }
+
+    /// Length of the file, all of it on disk.
+    std::uint64_t bytes() const {
+        ::fdatasync(descriptor_);
+        const off_t end = ::lseek(descriptor_, 0, SEEK_END);
+        return end < 0 ? 0 : static_cast<std::uint64_t>(end);
     }
 
   private:

@@ -1,4 +1,8 @@
 #pragma once
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <ostream>
@@ -13,15 +17,17 @@ struct ProgressState {
     std::int64_t queue = 0, queue_size = 0;
 };
 
-/// h:mm:ss of seconds.
+/// h:mm:ss of seconds; dashes while they are not known (negative).
 inline std::string clock_text(double seconds) {
-    const auto s = static_cast<long>(seconds < 0 ? 0 : seconds);
+    if (seconds < 0) return "--:--:--";
+    const auto s = static_cast<long>(seconds);
     char text[32];
     std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
     return text;
 }
 
-/// A bar that is redrawn in place on a terminal, and plain lines elsewhere. Writes to the stream it is given.
+/// A bar that is redrawn in place on a terminal (stderr, whose width it keeps to), and plain lines elsewhere. Writes to
+/// the stream it is given.
 class Progress {
   public:
     Progress(std::ostream& out, bool terminal) : out_(out), terminal_(terminal) {}
@@ -37,7 +43,7 @@ class Progress {
         last_ = now;
         const double elapsed = std::chrono::duration<double>(now - start_).count();
         const double done = static_cast<double>(s.step - first_step_);
-        const double left = done > 1 ? elapsed / (done - 1) * static_cast<double>(s.total - s.step) : 0;
+        const double left = done > 1 ? elapsed / (done - 1) * static_cast<double>(s.total - s.step) : -1;
         char text[256];
         std::snprintf(
             text, sizeof text,
@@ -48,8 +54,13 @@ class Progress {
         if (terminal_) {
             constexpr int width = 20;
             const int filled = s.total ? static_cast<int>(width * s.step / s.total) : 0;
-            out_ << "\r[" << std::string(static_cast<std::size_t>(filled), '#')
-                 << std::string(static_cast<std::size_t>(width - filled), '.') << "] " << text << "\x1b[K";
+            std::string bar = "[" + std::string(static_cast<std::size_t>(filled), '#') +
+                              std::string(static_cast<std::size_t>(width - filled), '.') + "] " + text;
+            // a bar over two rows would scroll the terminal at each drawing
+            winsize window{};
+            if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1)
+                bar.resize(std::min<std::size_t>(bar.size(), window.ws_col - 1u));
+            out_ << '\r' << bar << "\x1b[K";
             open_ = true;
         } else {
             out_ << text << '\n';
