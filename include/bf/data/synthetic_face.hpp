@@ -33,8 +33,8 @@ struct Identity {
         skin = mix({0.93f, 0.76f, 0.66f}, {0.45f, 0.30f, 0.22f}, 0.85f * tone * tone) + Colour{warm, 0, -warm};
         const float dark = rng.uniform(), red = rng.uniform();
         hair = mix({0.10f, 0.07f, 0.06f}, mix({0.75f, 0.62f, 0.35f}, {0.55f, 0.25f, 0.12f}, red), dark * dark);
-        iris = mix({0.25f, 0.15f, 0.08f}, mix({0.30f, 0.45f, 0.60f}, {0.35f, 0.45f, 0.25f}, rng.uniform()),
-                   rng.chance(0.4f) ? 1.0f : 0.2f);
+        const float light_iris = rng.chance(0.4f) ? 1.0f : 0.2f, green_iris = rng.uniform();  // arguments have no order
+        iris = mix({0.25f, 0.15f, 0.08f}, mix({0.30f, 0.45f, 0.60f}, {0.35f, 0.45f, 0.25f}, green_iris), light_iris);
         lip = mix(skin, {0.70f, 0.28f, 0.30f}, rng.uniform(0.3f, 0.75f));
         hairline = about(-0.62f, 0.08f);
         hair_volume = about(0.16f, 0.06f);

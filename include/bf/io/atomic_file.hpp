@@ -60,8 +60,9 @@ class AtomicFile {
         discard();
         fail(ErrorCode::runtime, path_.string(), what, " after ", written_, " bytes: ", std::strerror(error),
              "; hint: ",
-             error == ENOSPC ? "free some disk space; the previous file is intact"
-                             : "check the folder and its permissions");
+             error == ENOSPC                     ? "free some disk space; the previous file is intact"
+             : error == EDQUOT || error == EFBIG ? "raise the quota or the file size limit; the previous file is intact"
+                                                 : "check the folder and its permissions");
     }
     void discard() {
         if (descriptor_ >= 0) ::close(descriptor_);

@@ -110,7 +110,7 @@ class EmbeddingQueue {
                 {"queue.labels", labels_},
                 {"queue.steps", steps_},
                 {"queue.indices", indices_},
-                {"queue.sequence", Tensor::from<std::int64_t>({sequence_, first_}, {2})}};
+                {"queue.sequence", Tensor::from<std::int64_t>({sequence_, oldest()}, {2})}};
     }
     /// Continues a saved queue. A capacity other than the saved one keeps the newest rows that fit; another dim or
     /// dtype, or a damaged state, is a data Error, and the queue stays as it was.
