@@ -184,7 +184,7 @@ TEST_F(FullDisk, AFolderThatIsNotWritable) {
         if (::geteuid() == 0 && (::setgid(65534) != 0 || ::setuid(65534) != 0))
             return std::string("skip: root stays root: ") + std::strerror(errno);
         return outcome([&] { checkpoints->save(2, weights(10), {}); }) + "\n" +
-               outcome([&] { CheckpointFolder none(below); });
+               outcome([&] { CheckpointFolder(below).save(2, weights(10), {}); });
     });
     if (answer.rfind("skip: ", 0) == 0) GTEST_SKIP() << answer.substr(6);
     expect_error(answer, "Permission denied", "check the folder and its permissions");
@@ -193,7 +193,7 @@ TEST_F(FullDisk, AFolderThatIsNotWritable) {
 }
 
 TEST_F(FullDisk, AFolderThatIsAFile) {
-    const std::string said = outcome([&] { CheckpointFolder none(folder / first_name); });
+    const std::string said = outcome([&] { CheckpointFolder(folder / first_name).save(2, weights(10), {}); });
     EXPECT_TRUE(has(said, "code 1: " + (folder / first_name).string() + ": cannot be made")) << said;
     expect_only_the_first();
 }
