@@ -29,7 +29,7 @@ RunConfig demo_config(const DemoArguments& a, std::int64_t seed, std::int64_t qu
     c.clip_norm = 5;
     c.seed = seed;
     c.frequent = 20;
-    c.verbose = std::max<std::int64_t>(1, c.num_step / 2);
+    c.verbose = std::max<std::int64_t>(1, c.num_step / 4);
     c.checkpoint_every = 1000000;
     c.keep_checkpoints = 1;
     c.data.identities = a.quick ? 200 : 600;

@@ -44,14 +44,15 @@ std::vector<double> ticks(double low, double high) {
     return all;
 }
 
+/// Mean over a window around each point, narrower at the ends: unlike a running mean it does not lag.
 std::vector<std::pair<double, double>> smooth(const std::vector<std::pair<double, double>>& points) {
+    const std::size_t n = points.size(), half = n / 24;
     std::vector<std::pair<double, double>> out;
-    const double keep = points.size() > 20 ? 0.85 : 0.0;
-    double mean = 0, weight = 0;
-    for (const auto& [x, y] : points) {
-        mean = keep * mean + (1 - keep) * y;
-        weight = keep * weight + (1 - keep);
-        out.emplace_back(x, mean / weight);
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t reach = std::min({half, i, n - 1 - i});
+        double sum = 0;
+        for (std::size_t k = i - reach; k <= i + reach; ++k) sum += points[k].second;
+        out.emplace_back(points[i].first, sum / static_cast<double>(2 * reach + 1));
     }
     return out;
 }
@@ -91,7 +92,7 @@ summary{cursor:pointer;font-weight:600}.key{display:inline-block;width:.8em;heig
 }  // namespace
 
 std::string draw(const Chart& chart) {
-    constexpr double width = 520, height = 320, left = 62, right = 14, top = 34, bottom = 46;
+    constexpr double width = 520, height = 320, left = 62, right = 14, top = 52, bottom = 46;
     double x0 = HUGE_VAL, x1 = -HUGE_VAL, y0 = HUGE_VAL, y1 = -HUGE_VAL;
     for (const Series& s : chart.series)
         for (auto [x, y] : s.points) {
@@ -141,13 +142,14 @@ std::string draw(const Chart& chart) {
                 svg << format(px(chart.log_x ? std::log10(x) : x), 1) << ',' << format(py(y), 1) << ' ';
         svg << "\"/>";
     }
+    // the legend stands in a row of its own, so that it hides no curve
     std::set<std::string> named;
+    double x = left;
     for (const Series& s : chart.series) {
         if (s.faint || s.name.empty() || !named.insert(s.name).second) continue;
-        const double y = top + 4 + 16 * static_cast<double>(named.size() - 1);
-        svg << "<rect x=\"" << width - right - 150 << "\" y=\"" << y << "\" width=\"12\" height=\"4\" fill=\"var(--c"
-            << s.colour % 6 << ")\"/><text x=\"" << width - right - 132 << "\" y=\"" << y + 6 << "\">" << escape(s.name)
-            << "</text>";
+        svg << "<rect x=\"" << x << "\" y=\"34\" width=\"12\" height=\"4\" fill=\"var(--c" << s.colour % 6
+            << ")\"/><text x=\"" << x + 17 << "\" y=\"40\">" << escape(s.name) << "</text>";
+        x += 36 + 7 * static_cast<double>(s.name.size());
     }
     svg << "</svg>";
     return svg.str();
