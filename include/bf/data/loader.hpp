@@ -75,7 +75,8 @@ class Loader {
         start(position);
     }
 
-    /// The next batch. An image that cannot be read is thrown here, unless max_bad_share allows replacing it.
+    /// The next batch. An image that cannot be read is thrown here, unless max_bad_share allows replacing it; the call
+    /// after that goes on with the batch that follows.
     Batch next() {
         const auto began = std::chrono::steady_clock::now();
         std::unique_lock lock(mutex_);
@@ -86,13 +87,13 @@ class Loader {
         ++delivered_;
         lock.unlock();
         room_.notify_all();
+        if (++position_.batch == batches_per_epoch()) position_ = {position_.epoch + 1, 0};  // past an error too
         if (made.error) std::rethrow_exception(made.error);
         for (const std::string& name : made.bad) bad_.insert(name);
         BF_CHECK_DATA(static_cast<double>(bad_.size()) <= options_.max_bad_share * static_cast<double>(dataset_.size()),
                       "loader", bad_.size(), " unreadable images, more than the share ", options_.max_bad_share,
                       " allows; last: ", bad_.empty() ? "" : *bad_.rbegin());
         made.batch.wait_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
-        if (++position_.batch == batches_per_epoch()) position_ = {position_.epoch + 1, 0};
         return std::move(made.batch);
     }
 
