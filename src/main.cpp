@@ -1,5 +1,6 @@
 // The bf program: subcommands, their flags, and exit codes (0 ok, 1 runtime, 2 usage, 3 data, 4 diverged, 75 stopped).
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <new>
@@ -95,6 +96,7 @@ int main(int argc, char** argv) {
     d->add_flag("--quick", demo.quick, "A toy size, to see that it runs");
     d->callback([&] { chosen = [&] { return run_demo(demo); }; });
 
+    std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of the write, with message and clean-up
     try {
         app.parse(argc, argv);
         return chosen();

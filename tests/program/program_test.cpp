@@ -27,8 +27,9 @@ struct Outcome {
     std::string output;
 };
 
-Outcome run(const std::string& arguments) {
-    const std::string command = std::string(BF_PROGRAM) + " " + arguments + " 2>&1";
+/// The program with these arguments; `before` is shell text that stands in front of it.
+Outcome run(const std::string& arguments, const std::string& before = "") {
+    const std::string command = before + std::string(BF_PROGRAM) + " " + arguments + " 2>&1";
     Outcome o{0, ""};
     FILE* pipe = popen(command.c_str(), "r");
     char buffer[4096];
@@ -145,6 +146,16 @@ TEST_F(Program, DivergenceIsCodeFour) {
         (root / "r").string()));
     EXPECT_EQ(o.code, 4) << o.output;
     EXPECT_TRUE(has(o.output, "not finite")) << o.output;
+}
+
+TEST_F(Program, AFileSizeLimitIsAnErrorWithAHint) {
+    const fs::path out = root / "r";
+    const Outcome o = run(train("--quiet --output " + out.string()), "ulimit -f 64; ");
+    EXPECT_EQ(o.code, 1) << o.output;
+    EXPECT_TRUE(has(o.output, "File too large")) << o.output;
+    for (const auto& entry : fs::recursive_directory_iterator(out))
+        EXPECT_FALSE(has(entry.path().filename().string(), ".tmp-")) << entry.path();
+    EXPECT_EQ(run("train --quiet --resume " + out.string()).code, 0);  // and the run goes on where there is room
 }
 
 TEST_F(Program, TrainsEvaluatesEmbedsAndReports) {
