@@ -24,12 +24,12 @@ RunConfig demo_config(const DemoArguments& a, std::int64_t seed, std::int64_t qu
     c.scale = 16;
     c.margin_list = {1, 0.2, 0};
     c.lr = 0.03;
-    c.num_step = a.steps > 0 ? a.steps : a.quick ? 60 : 700;
+    c.num_step = a.steps > 0 ? a.steps : a.quick ? 60 : 600;
     c.warmup_step = std::min<std::int64_t>(50, c.num_step / 2);
     c.clip_norm = 5;
     c.seed = seed;
     c.frequent = 20;
-    c.verbose = std::max<std::int64_t>(1, c.num_step / 4);
+    c.verbose = std::max<std::int64_t>(1, c.num_step / 3);
     c.checkpoint_every = 1000000;
     c.keep_checkpoints = 1;
     c.data.identities = a.quick ? 200 : 600;
@@ -38,8 +38,8 @@ RunConfig demo_config(const DemoArguments& a, std::int64_t seed, std::int64_t qu
     ValConfig val;
     val.name = "unseen identities";
     val.pair_count = a.quick ? 600 : 3000;
-    val.identities = 100;
-    val.images_per_identity = 10;
+    val.identities = 80;
+    val.images_per_identity = 8;
     c.val = {val};
     c.output = a.output + "/" + (queue ? "broadface" : "arcface") + "-seed" + std::to_string(seed);
     return c;
