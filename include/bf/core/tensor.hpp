@@ -38,10 +38,10 @@ class Tensor {
             std::make_shared<Storage>(static_cast<std::size_t>(shape.numel()) * size_of(options.dtype), options.device);
         return t;
     }
-    /// A new tensor of zero bytes (host memory).
+    /// A new tensor of zero bytes.
     static Tensor zeros(const Shape& shape, const TensorOptions& options = {}) {
         Tensor t = empty(shape, options);
-        std::memset(t.host(), 0, t.bytes());
+        device_memory(options.device).zero(t.raw(), t.bytes(), options.device.index);
         return t;
     }
     /// A new host tensor holding a copy of `values` in row-major order.
@@ -92,10 +92,11 @@ class Tensor {
     std::span<T> span() const {
         return {data<T>(), static_cast<std::size_t>(numel())};
     }
-    /// The only element of a host tensor, as double.
+    /// The only element of an f32 or f64 tensor, as double. On a device it waits for the value.
     double item() const {
         BF_CHECK(numel() == 1, "item", "want one element; got ", str());
-        return dtype_ == DType::f64 ? *data<double>() : static_cast<double>(*data<float>());
+        const Tensor t = to(cpu_device);
+        return dtype_ == DType::f64 ? *t.data<double>() : static_cast<double>(*t.data<float>());
     }
 
     /// The same elements under another shape. Only for plain tensors, or when N, C, H, W stay as they are.
@@ -129,17 +130,32 @@ class Tensor {
         t.offset_ += static_cast<std::size_t>(begin * row) * size_of(dtype_);
         return t;
     }
-    /// A copy with its own storage (host memory).
+    /// A copy with its own storage.
     Tensor clone() const {
         Tensor t = empty(shape_, options());
-        std::memcpy(t.host(), host(), bytes());
+        t.copy_from(*this);
         return t;
     }
-    /// Overwrites the elements with those of `source`: same shape, dtype and format (host memory).
+    /// Overwrites the elements with those of `source`: same shape, dtype and format, any device.
     void copy_from(const Tensor& source) const {
         BF_CHECK(source.shape_ == shape_ && source.dtype_ == dtype_ && source.format_ == format_, "copy",
                  "tensors differ; got ", source.str(), ", want ", str());
-        std::memcpy(host(), source.host(), bytes());
+        if (numel() == 0) return;
+        const Device here = device(), there = source.device();
+        BF_CHECK(here.type == DeviceType::cpu || there.type == DeviceType::cpu || here == there, "copy",
+                 "tensors lie on two devices; got ", source.str(), ", want ", str(), "; hint: copy through the cpu");
+        const CopyKind kind = here == there                  ? CopyKind::on_device
+                              : here.type == DeviceType::cpu ? CopyKind::to_host
+                                                             : CopyKind::to_device;
+        const Device owner = here.type == DeviceType::cpu ? there : here;
+        device_memory(owner).copy(raw(), source.raw(), bytes(), kind, owner.index);
+    }
+    /// The same elements on another device; this tensor itself when it is there already.
+    Tensor to(Device where) const {
+        if (!defined() || device() == where) return *this;
+        Tensor t = empty(shape_, {dtype_, where, format_});
+        t.copy_from(*this);
+        return t;
     }
     /// "[64, 3, 112, 112] f32 cpu".
     std::string str() const {
@@ -155,11 +171,11 @@ class Tensor {
     Format format_ = Format::plain;
 };
 
-/// A tensor of one repeated value (f32 or f64, host memory).
-inline Tensor full(const Shape& shape, double value, DType dtype = DType::f32) {
+/// A tensor of one repeated value (f32 or f64).
+inline Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = cpu_device) {
     Tensor t = Tensor::empty(shape, {.dtype = dtype});
     visit_real(dtype, "full", [&]<class T>() { std::fill_n(t.data<T>(), t.numel(), static_cast<T>(value)); });
-    return t;
+    return t.to(device);
 }
 
 }  // namespace bf

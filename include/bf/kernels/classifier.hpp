@@ -1,5 +1,8 @@
 #pragma once
+#include <utility>
+
 #include "bf/core/tensor.hpp"
+#include "bf/math/margin_row.hpp"
 
 namespace bf {
 
@@ -22,5 +25,30 @@ struct ClassifierWeights {
     std::int64_t class_begin = 0;
     double scale = 64;
 };
+
+/// Row statistics over a range of classes: shards of W join by reduction (ops/margin_softmax.hpp).
+struct ClassifierStatistics {
+    Tensor largest;  ///< [R] largest logit of the classes other than the label
+    Tensor sum;      ///< [R] sum of exp(logit - largest) over them
+    Tensor cosine;   ///< [R] cosine with the label's row; 0 where the label lies outside the range
+};
+
+/// On the host, with any margin functor: fills target_logit, slope and log_sum_exp of the rows; gives the sum of the
+/// row losses and the number of rows whose own class has the largest cosine.
+template <class T, class MarginFunctor>
+std::pair<double, double> margin_rows(const MarginFunctor& margin, double scale, const ClassifierRows& rows,
+                                      const ClassifierStatistics& s) {
+    const T *largest = s.largest.data<T>(), *sum = s.sum.data<T>(), *cosine = s.cosine.data<T>();
+    double loss = 0, correct = 0;
+    for (std::int64_t i = 0; i < rows.count(); ++i) {
+        const auto row = math::margin_row(margin, static_cast<T>(scale), largest[i], sum[i], cosine[i]);
+        rows.target_logit.data<T>()[i] = row.target_logit;
+        rows.slope.data<T>()[i] = row.slope;
+        rows.log_sum_exp.data<T>()[i] = row.log_sum_exp;
+        loss += static_cast<double>(row.loss());
+        correct += static_cast<T>(scale) * cosine[i] > largest[i] ? 1 : 0;
+    }
+    return {loss, correct};
+}
 
 }  // namespace bf

@@ -106,6 +106,15 @@ inline void classifier_statistics(Context&, const ClassifierRows& rows, const Cl
     });
 }
 
+inline void margin_rows(Context&, const Margin& margin, double scale, const ClassifierRows& rows,
+                        const ClassifierStatistics& statistics, const Tensor& loss, const Tensor& correct) {
+    visit_real(rows.x.dtype(), "margin_softmax", [&]<class T>() {
+        const auto sums = bf::margin_rows<T>(margin, scale, rows, statistics);
+        *loss.data<T>() = static_cast<T>(sums.first);
+        *correct.data<T>() = static_cast<T>(sums.second);
+    });
+}
+
 /// Turns a tile of logits into d loss / d cos of each entry, times the row's weight and s.
 template <class T>
 void gradient_tile(const ClassifierRows& rows, const ClassifierWeights& weights, std::int64_t r0, std::int64_t r1,
@@ -123,9 +132,10 @@ void gradient_tile(const ClassifierRows& rows, const ClassifierWeights& weights,
 
 /// dW += gradient of sum over all row sets of row_weight (log_sum_exp - target_logit); each task owns a tile of
 /// classes.
-inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, double row_weight,
+inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, double row_weight, const Tensor& seed,
                           const ClassifierWeights& weights, const Tensor& dw) {
     visit_real(dw.dtype(), "margin_softmax", [&]<class T>() {
+        const T factor = static_cast<T>(row_weight * seed.item());
         const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1);
         T* out = dw.data<T>();
         parallel_for(classes, class_tile, [&](std::int64_t k0, std::int64_t k1) {
@@ -140,7 +150,7 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
                 for (std::int64_t r0 = 0; r0 < rows.count(); r0 += row_tile) {
                     const std::int64_t r1 = std::min(rows.count(), r0 + row_tile);
                     logit_tile(rows, weights, r0, r1, k0, k1, tile);
-                    gradient_tile(rows, weights, r0, r1, k0, k1, static_cast<T>(row_weight), tile);
+                    gradient_tile(rows, weights, r0, r1, k0, k1, factor, tile);
                     for (std::int64_t r = r0; r < r1; ++r)
                         Eigen::Map<Row<T>>(unit + (r - r0) * dim, dim) =
                             Eigen::Map<const Row<T>>(x + r * dim, dim) * ix[r];
@@ -162,9 +172,10 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
 
 /// dx = gradient of sum over the rows of row_weight (log_sum_exp - target_logit). Classes are summed in eight fixed
 /// ranges, joined in order.
-inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weight, const ClassifierWeights& weights,
-                          const Tensor& dx) {
+inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weight, const Tensor& seed,
+                          const ClassifierWeights& weights, const Tensor& dx) {
     visit_real(dx.dtype(), "margin_softmax", [&]<class T>() {
+        const T factor = static_cast<T>(row_weight * seed.item());
         const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), n = rows.count();
         const std::int64_t tiles = (classes + class_tile - 1) / class_tile, parts = std::min<std::int64_t>(8, tiles);
         const Tensor partial = Tensor::empty({parts, n, dim}, {.dtype = dtype_of<T>});
@@ -179,7 +190,7 @@ inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weigh
                 for (std::int64_t r0 = 0; r0 < n; r0 += row_tile) {
                     const std::int64_t r1 = std::min(n, r0 + row_tile);
                     logit_tile(rows, weights, r0, r1, k0, k1, tile);
-                    gradient_tile(rows, weights, r0, r1, k0, k1, static_cast<T>(row_weight), tile);
+                    gradient_tile(rows, weights, r0, r1, k0, k1, factor, tile);
                     for (std::int64_t r = 0; r < r1 - r0; ++r)
                         Eigen::Map<Row<T>>(tile + r * class_tile, k1 - k0) *= iw.segment(k0, k1 - k0);
                     MatrixView<T>(sums + (part * n + r0) * dim, r1 - r0, dim, Eigen::OuterStride<>(dim)).noalias() +=

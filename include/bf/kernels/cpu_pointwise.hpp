@@ -5,7 +5,7 @@
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/table.hpp"
 
-// CPU: copies, pointwise ops, reductions, update rules. The functors of math/ expanded into loops.
+// CPU: copies, pointwise ops, reductions. The functors of math/ expanded into loops.
 
 namespace bf::cpu {
 
@@ -252,25 +252,6 @@ inline void reduce_dx(Context&, Reduce op, std::int64_t outer, std::int64_t n, s
                                  }
                          });
         });
-    });
-}
-
-inline void sgd(Context&, const math::SgdUpdate& update, const Tensor& g, const Tensor& w, const Tensor& velocity) {
-    visit_real(w.dtype(), "sgd", [&]<class T>() {
-        const T* dw = g.data<T>();
-        T *value = w.data<T>(), *v = velocity.data<T>();
-        const math::SgdUpdate rule = update;
-        for_each(w.numel(), [&](std::int64_t i) { rule(dw[i], value[i], v[i]); });
-    });
-}
-
-inline void adamw(Context&, const math::AdamWUpdate& update, const Tensor& g, const Tensor& w, const Tensor& m,
-                  const Tensor& v) {
-    visit_real(w.dtype(), "adamw", [&]<class T>() {
-        const T* dw = g.data<T>();
-        T *value = w.data<T>(), *first = m.data<T>(), *second = v.data<T>();
-        const math::AdamWUpdate rule = update;
-        for_each(w.numel(), [&](std::int64_t i) { rule(dw[i], value[i], first[i], second[i]); });
     });
 }
 

@@ -5,6 +5,7 @@
 #include "bf/kernels/cpu_norm.hpp"
 #include "bf/kernels/cpu_pointwise.hpp"
 #include "bf/kernels/cpu_pool.hpp"
+#include "bf/kernels/cpu_update.hpp"
 #include "bf/kernels/dispatch.hpp"
 
 #ifdef BF_COMPILED_CPU
@@ -55,9 +56,12 @@ BF_TABLE_INLINE const KernelTable& cpu_table() {
         .inverse_norms = cpu::inverse_norms,
         .target_cosine = cpu::target_cosine,
         .classifier_statistics = cpu::classifier_statistics,
+        .margin_rows = cpu::margin_rows,
         .classifier_dw = cpu::classifier_dw,
         .classifier_dx = cpu::classifier_dx,
         .compensate = cpu::compensate,
+        .sum_squares = cpu::sum_squares,
+        .clip_factors = cpu::clip_factors,
         .sgd = cpu::sgd,
         .adamw = cpu::adamw,
     };

@@ -6,21 +6,32 @@ namespace bf {
 /// The CPU's kernels. Linking bf::cpu brings them compiled (BF_COMPILED_CPU); without it they are compiled here.
 const KernelTable& cpu_table();
 
+#ifdef BF_HAVE_CUDA
+/// The kernels of NVIDIA GPUs, and the context of GPU `index` (its stream and library handles); they come with
+/// bf::cuda.
+const KernelTable& cuda_table();
+Context& cuda_context(int index);
+#endif
+
 /// The kernels of a device. Throws a usage Error if the device is not part of this build.
 inline const KernelTable& kernels(Device device) {
-    switch (device.type) {
-        case DeviceType::cpu: return cpu_table();
-        case DeviceType::cuda: break;
-    }
-    fail(ErrorCode::usage, "kernels", "no backend for ", device.name(),
-         " in this build; hint: configure with -DBF_CUDA=ON");
+    if (device.type == DeviceType::cpu) return cpu_table();
+#ifdef BF_HAVE_CUDA
+    return cuda_table();
+#else
+    no_cuda("kernels");
+#endif
 }
 
 /// The context in which ops run on a device.
 inline Context& context(Device device) {
-    BF_CHECK(device.type == DeviceType::cpu, "context", "no backend for ", device.name(), " in this build");
     static Context cpu{cpu_device, nullptr};
-    return cpu;
+    if (device.type == DeviceType::cpu) return cpu;
+#ifdef BF_HAVE_CUDA
+    return cuda_context(device.index);
+#else
+    no_cuda("context");
+#endif
 }
 
 }  // namespace bf

@@ -3,6 +3,7 @@
 #include "bf/kernels/classifier.hpp"
 #include "bf/kernels/context.hpp"
 #include "bf/kernels/conv.hpp"
+#include "bf/kernels/update.hpp"
 #include "bf/math/compensation.hpp"
 #include "bf/math/pointwise.hpp"
 #include "bf/math/reduce.hpp"
@@ -67,14 +68,20 @@ struct KernelTable {
     void (*inverse_norms)(Context&, T x, T y);
     void (*target_cosine)(Context&, const ClassifierRows&, const ClassifierWeights&, T cosine);
     void (*classifier_statistics)(Context&, const ClassifierRows&, const ClassifierWeights&, T largest, T sum);
-    void (*classifier_dw)(Context&, const ClassifierRows* sets, int set_count, double row_weight,
+    void (*margin_rows)(Context&, const Margin&, double scale, const ClassifierRows&, const ClassifierStatistics&,
+                        T loss, T correct);  ///< completes the rows; loss, correct: scalars, sums over the rows
+    // seed: a scalar that multiplies row_weight; it is read on the device
+    void (*classifier_dw)(Context&, const ClassifierRows* sets, int set_count, double row_weight, T seed,
                           const ClassifierWeights&, T dw);  ///< adds to dw
-    void (*classifier_dx)(Context&, const ClassifierRows&, double row_weight, const ClassifierWeights&, T dx);
+    void (*classifier_dx)(Context&, const ClassifierRows&, double row_weight, T seed, const ClassifierWeights&, T dx);
     void (*compensate)(Context&, const math::Compensation&, T e, T then, T labels, T w, T out);
 
-    // update rules: g is read, the rest is updated in place
-    void (*sgd)(Context&, const math::SgdUpdate&, T g, T w, T velocity);
-    void (*adamw)(Context&, const math::AdamWUpdate&, T g, T w, T m, T v);
+    // update rules over all parameters at once. Factors [groups] f64 multiply the gradients of a group; where one is
+    // not a number, nothing of that group is written.
+    void (*sum_squares)(Context&, const std::vector<Tensor>& x, T out);               ///< out: one f64 element
+    void (*clip_factors)(Context&, const ClipLimits&, T squares, T factors, T norm);  ///< squares [groups]; all f64
+    void (*sgd)(Context&, const math::SgdUpdate&, const std::vector<UpdateItem>&, T factors);
+    void (*adamw)(Context&, const math::AdamWUpdate&, const std::vector<UpdateItem>&, T factors);
 };
 
 }  // namespace bf

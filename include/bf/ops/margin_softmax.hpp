@@ -1,6 +1,8 @@
 #pragma once
-#include <algorithm>
 #include <cmath>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "bf/math/margin.hpp"
 #include "bf/ops/shape.hpp"
@@ -24,13 +26,6 @@ struct MarginSoftmaxResult {
     Var loss;                ///< L_enc: sum over the batch / batch_total; a scalar
     Tensor classifier_loss;  ///< L_cls: sum over batch and memory / (batch_total + memory.total); a scalar
     Tensor correct;          ///< batch rows whose own class has the largest cosine; a scalar
-};
-
-/// Row statistics over a range of classes: shards of W join by reduction (join_statistics).
-struct ClassifierStatistics {
-    Tensor largest;  ///< [R] largest logit of the classes other than the label
-    Tensor sum;      ///< [R] sum of exp(logit - largest) over them
-    Tensor cosine;   ///< [R] cosine with the label's row; 0 where the label lies outside the range
 };
 
 /// Statistics of rows x [R, D] (labels [R] i64, global) against W rows [class_begin, class_begin + K).
@@ -65,31 +60,37 @@ inline ClassifierStatistics join_statistics(const ClassifierStatistics& a, const
 
 namespace detail {
 
-/// Applies the margin and completes the rows; returns the sum of the row losses, counts correct rows.
+/// Applies the margin and completes the rows; `loss` and `correct` are scalars: sums over the rows. A margin of the
+/// field runs where the rows are; a user's functor runs on the host, with O(rows) copies from and to a device.
 template <class MarginFunctor>
-double finish_rows(ClassifierRows& rows, const ClassifierStatistics& s, double scale, const MarginFunctor& margin,
-                   double* correct) {
-    const TensorOptions made{rows.x.dtype(), rows.x.device()};
+void finish_rows(ClassifierRows& rows, const ClassifierStatistics& s, double scale, const MarginFunctor& margin,
+                 Tensor& loss, Tensor& correct) {
+    const Device device = rows.x.device();
+    const TensorOptions made{rows.x.dtype(), device};
     const Shape r{rows.count()};
     rows.target_logit = Tensor::empty(r, made);
     rows.slope = Tensor::empty(r, made);
     rows.log_sum_exp = Tensor::empty(r, made);
-    double loss = 0;
-    visit_real(rows.x.dtype(), "margin_softmax", [&]<class T>() {
-        const T *top = s.largest.data<T>(), *sum = s.sum.data<T>(), *cosine = s.cosine.data<T>();
-        for (std::int64_t i = 0; i < rows.count(); ++i) {
-            const auto v = margin(std::clamp(cosine[i], T(-1), T(1)));
-            const T z = static_cast<T>(scale) * static_cast<T>(v.phi);
-            const T m = std::max(z, top[i]);
-            const T lse = m + std::log(std::exp(z - m) + (sum[i] > T(0) ? sum[i] * std::exp(top[i] - m) : T(0)));
-            rows.target_logit.data<T>()[i] = z;
-            rows.slope.data<T>()[i] = static_cast<T>(v.slope);
-            rows.log_sum_exp.data<T>()[i] = lse;
-            loss += static_cast<double>(lse - z);
-            if (correct && static_cast<T>(scale) * cosine[i] > top[i]) *correct += 1;
-        }
-    });
-    return loss;
+    if constexpr (std::is_same_v<MarginFunctor, Margin>) {
+        loss = Tensor::empty({}, made);
+        correct = Tensor::empty({}, made);
+        kernels(device).margin_rows(context(device), margin, scale, rows, s, loss, correct);
+    } else {
+        ClassifierRows host = rows;
+        const auto here = [](const Tensor& t) { return t.to(cpu_device); };
+        host.target_logit = here(rows.target_logit);
+        host.slope = here(rows.slope);
+        host.log_sum_exp = here(rows.log_sum_exp);
+        std::pair<double, double> sums;
+        visit_real(made.dtype, "margin_softmax", [&]<class T>() {
+            sums = margin_rows<T>(margin, scale, host, {here(s.largest), here(s.sum), here(s.cosine)});
+        });
+        rows.target_logit = host.target_logit.to(device);
+        rows.slope = host.slope.to(device);
+        rows.log_sum_exp = host.log_sum_exp.to(device);
+        loss = full({}, sums.first, made.dtype, device);
+        correct = full({}, sums.second, made.dtype, device);
+    }
 }
 
 inline void check_classifier_rows(const Tensor& x, const Tensor& labels, const Var& w, const char* what) {
@@ -97,6 +98,7 @@ inline void check_classifier_rows(const Tensor& x, const Tensor& labels, const V
              "margin_softmax", what, " does not fit the classifier; got ", x.str(), ", weight ", w.value().str());
     BF_CHECK(labels.shape() == Shape{x.dim(0)} && labels.dtype() == DType::i64, "margin_softmax", what, " labels; got ",
              labels.str(), ", want [", x.dim(0), "] i64");
+    if (labels.device() != cpu_device) return;  // the loader checked them; looking again would wait for the device
     for (std::int64_t y : labels.span<std::int64_t>())
         BF_CHECK(y >= 0 && y < w.shape()[0], "margin_softmax", "label out of range; got ", y, ", want 0..",
                  w.shape()[0] - 1);
@@ -126,32 +128,32 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     ClassifierWeights weights{w.value(), Tensor::empty({w.shape()[0]}, made), 0, scale};
     kernels(device).inverse_norms(context(device), weights.w, weights.inverse_norm);
     const double classifier_rows = static_cast<double>(batch_total + memory.total);
-    double correct = 0, sum = 0;
     std::vector<ClassifierRows> sets;
-    sets.push_back(
-        {.x = e.value(), .inverse_norm = {}, .labels = labels, .target_logit = {}, .slope = {}, .log_sum_exp = {}});
-    if (has_memory)
-        sets.push_back({.x = memory.embeddings,
-                        .inverse_norm = {},
-                        .labels = memory.labels,
-                        .target_logit = {},
-                        .slope = {},
-                        .log_sum_exp = {}});
-    double batch_sum = 0;
-    for (ClassifierRows& rows : sets) {
-        const ClassifierStatistics s = classifier_statistics(rows, weights);
-        sum += detail::finish_rows(rows, s, scale, margin, &rows == &sets.front() ? &correct : nullptr);
-        if (&rows == &sets.front()) batch_sum = sum;
-    }
-    const Tensor loss = full({}, batch_sum / static_cast<double>(batch_total), made.dtype);
+    const auto add_set = [&sets](const Tensor& x, const Tensor& y) {
+        sets.push_back({.x = x, .inverse_norm = {}, .labels = y, .target_logit = {}, .slope = {}, .log_sum_exp = {}});
+    };
+    add_set(e.value(), labels);
+    if (has_memory) add_set(memory.embeddings, memory.labels);
     MarginSoftmaxResult result;
-    result.classifier_loss = full({}, sum / classifier_rows, made.dtype);
-    result.correct = full({}, correct, made.dtype);
-    result.loss = record(loss, {e, w}, [=](const Tensor& dy) {
-        const double seed = dy.item();
+    Tensor batch_loss, correct_in_memory;
+    const auto scale_by = [&](double factor, const Tensor& x, double keep, const Tensor& y) {
+        kernels(device).axpby(context(device), factor, x, keep, y);
+    };
+    detail::finish_rows(sets[0], classifier_statistics(sets[0], weights), scale, margin, batch_loss, result.correct);
+    result.classifier_loss = Tensor::empty({}, made);
+    scale_by(1 / classifier_rows, batch_loss, 0, result.classifier_loss);
+    if (has_memory) {
+        Tensor memory_loss;
+        detail::finish_rows(sets[1], classifier_statistics(sets[1], weights), scale, margin, memory_loss,
+                            correct_in_memory);
+        scale_by(1 / classifier_rows, memory_loss, 1, result.classifier_loss);
+    }
+    Tensor loss = Tensor::empty({}, made);
+    scale_by(1 / static_cast<double>(batch_total), batch_loss, 0, loss);
+    result.loss = record(loss, {e, w}, [=](const Tensor& seed) {
         if (e.requires_grad()) {
             Tensor dx = empty_like(e.value());
-            kernels(device).classifier_dx(context(device), sets[0], seed / static_cast<double>(batch_total), weights,
+            kernels(device).classifier_dx(context(device), sets[0], 1 / static_cast<double>(batch_total), seed, weights,
                                           dx);
             e.accumulate(dx);
         }
@@ -159,7 +161,7 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
             Tensor dw = empty_like(w.value());
             kernels(device).fill(context(device), dw, 0);
             kernels(device).classifier_dw(context(device), sets.data(), static_cast<int>(sets.size()),
-                                          seed / classifier_rows, weights, dw);
+                                          1 / classifier_rows, seed, weights, dw);
             w.accumulate(dw);
         }
     });

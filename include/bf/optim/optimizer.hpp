@@ -17,19 +17,6 @@ struct ParameterGroup {
     double clip_norm = 0;             ///< largest gradient norm of the group; 0: no limit
 };
 
-/// L2 norm of all gradients of the parameters.
-inline double gradient_norm(const std::vector<Parameter>& parameters) {
-    double squares = 0;
-    for (const Parameter& p : parameters) {
-        const Tensor& g = p.var.grad();
-        if (!p.trainable || !g.defined()) continue;
-        Tensor sum = Tensor::empty({}, {g.dtype(), g.device()});
-        kernels(g.device()).reduce(context(g.device()), Reduce::sum_squares, 1, g.numel(), 1, g, sum);
-        squares += sum.item();
-    }
-    return std::sqrt(squares);
-}
-
 /// What optimizers share: groups, clipping, zero_grad. Gradients are read, never written: clipping is a factor that
 /// the update rule applies.
 class Optimizer {
@@ -46,33 +33,47 @@ class Optimizer {
     Optimizer(const Optimizer&) = delete;  // a copy would share the moments
     Optimizer& operator=(const Optimizer&) = delete;
 
-    /// One update with the given learning rate. Returns the gradient norm over all groups when a limit is set, or
-    /// `want_norm` is; else 0. A norm that is not finite leaves the parameters as they are and throws `diverged`.
-    double step(double lr, bool want_norm = false) {
-        const bool measure = clip_norm_ > 0 || want_norm;
-        std::vector<double> norms;
-        double squares = 0;
-        for (const ParameterGroup& group : groups_) {
-            norms.push_back(measure || group.clip_norm > 0 ? gradient_norm(group.parameters) : 0);
-            squares += norms.back() * norms.back();
-        }
-        const double total = std::sqrt(squares);
-        if (!std::isfinite(total))
-            fail(ErrorCode::diverged, "optimizer",
-                 "gradient norm is not finite; hint: a lower lr, a warm-up, or clipping");
-        const double global = clip_norm_ > 0 && total > clip_norm_ ? clip_norm_ / total : 1;
-        ++steps_;
+    /// One update with the given learning rate. Returns the gradient norm over all groups, a scalar f64 on the device
+    /// of the parameters, when a limit is set or `want_norm` is; else undefined. A norm that is not finite leaves the
+    /// parameters as they are; on the host it throws `diverged` too.
+    Tensor step(double lr, bool want_norm = false) {
+        std::vector<UpdateItem> items;
+        std::vector<std::vector<Tensor>> gradients(groups_.size());
+        ClipLimits limits{clip_norm_, {}};
         for (std::size_t i = 0; i < groups_.size(); ++i) {
             const ParameterGroup& group = groups_[i];
-            const double scale =
-                group.clip_norm > 0 && norms[i] * global > group.clip_norm ? group.clip_norm / norms[i] : global;
+            limits.group.push_back(group.clip_norm);
+            want_norm = want_norm || clip_norm_ > 0 || group.clip_norm > 0;
             for (const Parameter& p : group.parameters) {
                 if (!p.trainable || !p.var.grad().defined()) continue;
-                const double decay = p.norm_or_bias && !group.decay_norm_and_bias ? 0 : group.weight_decay;
-                update(p, lr * group.lr_scale, decay, scale);
+                gradients[i].push_back(p.var.grad());
+                const bool decayed = !p.norm_or_bias || group.decay_norm_and_bias;
+                items.push_back({p.var.grad(), p.var.value(), moment(kinds().front(), p),
+                                 kinds().size() > 1 ? moment(kinds().back(), p) : Tensor(), group.lr_scale,
+                                 decayed ? group.weight_decay : 0, static_cast<int>(i)});
             }
         }
-        return measure ? total : 0;
+        if (items.empty()) return {};
+        const Device device = items.front().w.device();
+        const TensorOptions made{DType::f64, device};
+        Tensor norm, factors = Tensor::empty({static_cast<std::int64_t>(groups_.size())}, made);
+        if (want_norm) {
+            const Tensor squares = Tensor::empty(factors.shape(), made);
+            norm = Tensor::empty({}, made);
+            for (std::size_t i = 0; i < groups_.size(); ++i) {
+                const auto at = static_cast<std::int64_t>(i);
+                kernels(device).sum_squares(context(device), gradients[i], squares.rows(at, at + 1));
+            }
+            kernels(device).clip_factors(context(device), limits, squares, factors, norm);
+            if (device == cpu_device && !std::isfinite(norm.item()))
+                fail(ErrorCode::diverged, "optimizer",
+                     "gradient norm is not finite; hint: a lower lr, a warm-up, or clipping");
+        } else {
+            kernels(device).fill(context(device), factors, 1);
+        }
+        ++steps_;
+        update(items, lr, factors);
+        return norm;
     }
     void zero_grad() {
         for (const ParameterGroup& group : groups_)
@@ -108,7 +109,7 @@ class Optimizer {
     }
 
   protected:
-    virtual void update(const Parameter& p, double lr, double weight_decay, double scale) = 0;
+    virtual void update(const std::vector<UpdateItem>& items, double lr, const Tensor& factors) = 0;
     /// Prefixes of the moments this rule keeps.
     virtual std::vector<const char*> kinds() const = 0;
 
@@ -142,10 +143,9 @@ class Sgd : public Optimizer {
         : Optimizer(std::move(groups), o.clip_norm), options_(o) {}
 
   private:
-    void update(const Parameter& p, double lr, double weight_decay, double scale) override {
-        const Device device = p.var.value().device();
-        kernels(device).sgd(context(device), {lr, options_.momentum, weight_decay, scale, options_.nesterov},
-                            p.var.grad(), p.var.value(), moment("momentum.", p));
+    void update(const std::vector<UpdateItem>& items, double lr, const Tensor& factors) override {
+        const Device device = factors.device();
+        kernels(device).sgd(context(device), {lr, options_.momentum, options_.nesterov}, items, factors);
     }
     std::vector<const char*> kinds() const override { return {"momentum."}; }
     SgdOptions options_;
@@ -163,13 +163,13 @@ class AdamW : public Optimizer {
         : Optimizer(std::move(groups), o.clip_norm), options_(o) {}
 
   private:
-    void update(const Parameter& p, double lr, double weight_decay, double scale) override {
-        const Device device = p.var.value().device();
+    void update(const std::vector<UpdateItem>& items, double lr, const Tensor& factors) override {
+        const Device device = factors.device();
         const double t = static_cast<double>(steps());
         kernels(device).adamw(context(device),
-                              {lr, options_.beta1, options_.beta2, options_.epsilon, weight_decay, scale,
-                               1 - std::pow(options_.beta1, t), 1 - std::pow(options_.beta2, t)},
-                              p.var.grad(), p.var.value(), moment("first.", p), moment("second.", p));
+                              {lr, options_.beta1, options_.beta2, options_.epsilon, 1 - std::pow(options_.beta1, t),
+                               1 - std::pow(options_.beta2, t)},
+                              items, factors);
     }
     std::vector<const char*> kinds() const override { return {"first.", "second."}; }
     AdamWOptions options_;

@@ -78,7 +78,8 @@ class Trainer {
                  report.loss, ", classifier ", report.classifier_loss, "; hint: a lower lr, a warm-up, or clip_norm");
         StepState state{.step = steps_, .weight = w_};
         each_stage([&](auto& stage) { run_before_step(stage, state); });
-        report.gradient_norm = optimizer_.step(report.lr, options_.want_gradient_norm);
+        const Tensor norm = optimizer_.step(report.lr, options_.want_gradient_norm);
+        report.gradient_norm = norm.defined() ? norm.item() : 0;
         each_stage([&](auto& stage) { run_after_step(stage, state); });
         ++steps_;
         return report;

@@ -1,0 +1,100 @@
+#pragma once
+#include <cstddef>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "bf/base/error.hpp"
+
+namespace bf {
+
+/// Byte counters of a device's caching allocator.
+struct MemoryStats {
+    std::size_t in_use = 0;        ///< bytes held by live storages
+    std::size_t peak = 0;          ///< largest in_use since reset_peak()
+    std::size_t cached = 0;        ///< bytes kept for reuse
+    std::size_t system_calls = 0;  ///< allocations that went to the system; constant after warm-up
+};
+
+/// Caching allocator of host memory: 64-byte aligned, freed blocks are kept by size class. Thread-safe.
+class CpuAllocator {
+  public:
+    ~CpuAllocator() { release_cache(); }
+
+    void* allocate(std::size_t bytes) {
+        const std::size_t size = size_class(bytes);
+        std::lock_guard lock(mutex_);
+        stats_.in_use += size;
+        if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
+        if (auto it = free_.find(size); it != free_.end() && !it->second.empty()) {
+            void* p = it->second.back();
+            it->second.pop_back();
+            stats_.cached -= size;
+            return p;
+        }
+        void* p = std::aligned_alloc(64, size);
+        if (!p) {
+            release_locked();
+            p = std::aligned_alloc(64, size);
+        }
+        if (!p) {
+            stats_.in_use -= size;
+            fail(ErrorCode::runtime, "allocate", "out of memory; wanted ", size, " bytes, in use ", stats_.in_use,
+                 " bytes; hint: a smaller batch, queue or network");
+        }
+        ++stats_.system_calls;
+        return p;
+    }
+    void deallocate(void* p, std::size_t bytes) {
+        const std::size_t size = size_class(bytes);
+        std::lock_guard lock(mutex_);
+        stats_.in_use -= size;
+        stats_.cached += size;
+        free_[size].push_back(p);
+    }
+    MemoryStats stats() const {
+        std::lock_guard lock(mutex_);
+        return stats_;
+    }
+    void reset_peak() {
+        std::lock_guard lock(mutex_);
+        stats_.peak = stats_.in_use;
+    }
+    /// Gives cached blocks back to the system.
+    void release_cache() {
+        std::lock_guard lock(mutex_);
+        release_locked();
+    }
+
+  private:
+    // Eight classes per power of two: at most 12.5 % of a block is unused.
+    static std::size_t size_class(std::size_t bytes) {
+        if (bytes <= 512) return bytes <= 64 ? 64 : (bytes + 63) / 64 * 64;
+        std::size_t power = 512;
+        while (power * 2 <= bytes) power *= 2;
+        const std::size_t step = power / 8;
+        return (bytes + step - 1) / step * step;
+    }
+    void release_locked() {
+        for (auto& [size, blocks] : free_)
+            for (void* p : blocks) {
+                std::free(p);
+                stats_.cached -= size;
+            }
+        free_.clear();
+    }
+
+    mutable std::mutex mutex_;
+    std::map<std::size_t, std::vector<void*>> free_;
+    MemoryStats stats_;
+};
+
+/// The host allocator. It is never destroyed, so that tensors of static storage duration may outlive main.
+inline CpuAllocator& cpu_allocator() {
+    static auto* allocator = new CpuAllocator;
+    return *allocator;
+}
+
+}  // namespace bf
