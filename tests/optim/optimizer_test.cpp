@@ -73,7 +73,7 @@ TEST(Optimizer, ClippingScalesTheUpdateAndLeavesTheGradient) {
     b.var.accumulate(Tensor::from<double>({4, 0, 0, 0, 0}, {5}));
     bf::Sgd global({ParameterGroup{.parameters = {a}}, ParameterGroup{.parameters = {b}}},
                    {.momentum = 0, .clip_norm = 1});
-    EXPECT_DOUBLE_EQ(global.step(1), 5);
+    EXPECT_DOUBLE_EQ(global.step(1).item(), 5);
     EXPECT_DOUBLE_EQ(a.var.value().data<double>()[0], 1 - 3.0 / 5);
     EXPECT_DOUBLE_EQ(b.var.value().data<double>()[0], 1 - 4.0 / 5);
     EXPECT_EQ(a.var.grad().data<double>()[0], 3);

@@ -393,6 +393,36 @@ TEST(Trainer, ALossThatIsNotFiniteChangesNoWeight) {
         expect_same_report(one_step(run.trainer, data[i]), one_step(undisturbed.trainer, data[i]));
 }
 
+/// Its value is finite and its gradient is not: |bias| at 0 as the root of a square.
+class Kinked : public bf::Module {
+  public:
+    Kinked() {
+        bf::Init init(3);
+        weight_ = add_parameter("weight", init.normal({dim, 3 * 16 * 16}, 0.05));
+        bias_ = add_parameter("bias", init.constant({batch_size, dim}, 0), true);
+    }
+    Var forward(const Var& x) override { return bf::linear(bf::flatten(x), weight_) + bf::sqrt(bf::square(bias_)); }
+
+  private:
+    Var weight_, bias_;
+};
+
+TEST(Trainer, AGradientThatIsNotFiniteChangesNothing) {
+    Kinked net;
+    const Var w = Var::leaf(bf::Init(5).normal({people, dim}, 0.1));
+    bf::Sgd sgd({{.parameters = net.parameters()}, {.parameters = {{"classifier.weight", w}}}}, {.clip_norm = 5});
+    BroadFace broad({.queue = 20}, dim);
+    bf::Trainer<BroadFace> trainer(net, w, sgd, constant_lr, broad);
+    const auto data = batches(1);
+    const StateDict before = copy_of(trainer.state());
+    for (int tries = 0; tries < 2; ++tries) {
+        EXPECT_THROW(one_step(trainer, data[0]), bf::Error);
+        EXPECT_EQ(broad.size(), 0);  // the rejected step's rows are not in the queue
+        EXPECT_EQ(trainer.steps(), 0u);
+        for (const auto& [name, tensor] : before) EXPECT_TRUE(same_bits(trainer.state().at(name), tensor)) << name;
+    }
+}
+
 // ---- gradient accumulation
 
 /// Without batch norm the gradient of a batch is the sum of its parts'.

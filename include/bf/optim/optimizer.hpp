@@ -33,11 +33,18 @@ class Optimizer {
     Optimizer(const Optimizer&) = delete;  // a copy would share the moments
     Optimizer& operator=(const Optimizer&) = delete;
 
-    /// One update with the given learning rate. Returns the gradient norm over all groups, a scalar f64 on the device
-    /// of the parameters, when a limit is set or `want_norm` is; else undefined. A norm that is not finite leaves the
-    /// parameters as they are; on the host it throws `diverged` too.
+    /// One update with the given learning rate: prepare(), then apply().
     Tensor step(double lr, bool want_norm = false) {
-        std::vector<UpdateItem> items;
+        const Tensor norm = prepare(want_norm);
+        apply(lr);
+        return norm;
+    }
+    /// Looks at the gradients and settles how they are clipped; changes nothing yet. Returns the gradient norm over all
+    /// groups, a scalar f64 on the device of the parameters, when a limit is set or `want_norm` is; else undefined. On
+    /// the host a norm that is not finite throws `diverged`; on a device apply() then leaves the parameters as they
+    /// are.
+    Tensor prepare(bool want_norm = false) {
+        items_.clear();
         std::vector<std::vector<Tensor>> gradients(groups_.size());
         ClipLimits limits{clip_norm_, {}};
         for (std::size_t i = 0; i < groups_.size(); ++i) {
@@ -48,32 +55,35 @@ class Optimizer {
                 if (!p.trainable || !p.var.grad().defined()) continue;
                 gradients[i].push_back(p.var.grad());
                 const bool decayed = !p.norm_or_bias || group.decay_norm_and_bias;
-                items.push_back({p.var.grad(), p.var.value(), moment(kinds().front(), p),
-                                 kinds().size() > 1 ? moment(kinds().back(), p) : Tensor(), group.lr_scale,
-                                 decayed ? group.weight_decay : 0, static_cast<int>(i)});
+                items_.push_back({p.var.grad(), p.var.value(), moment(kinds().front(), p),
+                                  kinds().size() > 1 ? moment(kinds().back(), p) : Tensor(), group.lr_scale,
+                                  decayed ? group.weight_decay : 0, static_cast<int>(i)});
             }
         }
-        if (items.empty()) return {};
-        const Device device = items.front().w.device();
+        if (items_.empty()) return {};
+        const Device device = items_.front().w.device();
         const TensorOptions made{DType::f64, device};
-        Tensor norm, factors = Tensor::empty({static_cast<std::int64_t>(groups_.size())}, made);
-        if (want_norm) {
-            const Tensor squares = Tensor::empty(factors.shape(), made);
-            norm = Tensor::empty({}, made);
-            for (std::size_t i = 0; i < groups_.size(); ++i) {
-                const auto at = static_cast<std::int64_t>(i);
-                kernels(device).sum_squares(context(device), gradients[i], squares.rows(at, at + 1));
-            }
-            kernels(device).clip_factors(context(device), limits, squares, factors, norm);
-            if (device == cpu_device && !std::isfinite(norm.item()))
-                fail(ErrorCode::diverged, "optimizer",
-                     "gradient norm is not finite; hint: a lower lr, a warm-up, or clipping");
-        } else {
-            kernels(device).fill(context(device), factors, 1);
+        factors_ = Tensor::empty({static_cast<std::int64_t>(groups_.size())}, made);
+        if (!want_norm) {
+            kernels(device).fill(context(device), factors_, 1);
+            return {};
         }
-        ++steps_;
-        update(items, lr, factors);
+        const Tensor squares = Tensor::empty(factors_.shape(), made), norm = Tensor::empty({}, made);
+        for (std::size_t i = 0; i < groups_.size(); ++i) {
+            const auto at = static_cast<std::int64_t>(i);
+            kernels(device).sum_squares(context(device), gradients[i], squares.rows(at, at + 1));
+        }
+        kernels(device).clip_factors(context(device), limits, squares, factors_, norm);
+        if (device == cpu_device && !std::isfinite(norm.item()))
+            fail(ErrorCode::diverged, "optimizer",
+                 "gradient norm is not finite; hint: a lower lr, a warm-up, or clipping");
         return norm;
+    }
+    /// Updates the parameters by the gradients that prepare() saw.
+    void apply(double lr) {
+        ++steps_;
+        if (!items_.empty()) update(items_, lr, factors_);
+        items_.clear();
     }
     void zero_grad() {
         for (const ParameterGroup& group : groups_)
@@ -125,6 +135,8 @@ class Optimizer {
 
   private:
     std::vector<ParameterGroup> groups_;
+    std::vector<UpdateItem> items_;  ///< between prepare() and apply()
+    Tensor factors_;
     double clip_norm_;
     StateDict moments_;
     std::uint64_t steps_ = 0;

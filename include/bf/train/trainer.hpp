@@ -76,10 +76,12 @@ class Trainer {
         if (!std::isfinite(report.loss) || !std::isfinite(report.classifier_loss))
             fail(ErrorCode::diverged, "trainer", "loss is not finite at step ", report.step, "; got encoder ",
                  report.loss, ", classifier ", report.classifier_loss, "; hint: a lower lr, a warm-up, or clip_norm");
+        // the norm is looked at before a stage takes the step's rows in, so that a step that fails leaves all as it was
+        const Tensor norm = optimizer_.prepare(options_.want_gradient_norm);
+        report.gradient_norm = norm.defined() ? norm.item() : 0;
         StepState state{.step = steps_, .weight = w_};
         each_stage([&](auto& stage) { run_before_step(stage, state); });
-        const Tensor norm = optimizer_.step(report.lr, options_.want_gradient_norm);
-        report.gradient_norm = norm.defined() ? norm.item() : 0;
+        optimizer_.apply(report.lr);
         each_stage([&](auto& stage) { run_after_step(stage, state); });
         ++steps_;
         return report;
