@@ -1,0 +1,37 @@
+#pragma once
+#include <cublasLt.h>
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <cudnn.h>
+
+#include "bf/kernels/table.hpp"
+
+// What every file of cuda/ needs: the check around each library call, and what a Context carries on a GPU.
+
+namespace bf::cuda {
+
+/// What Context::backend points to: one for each GPU, made at its first use and kept to the end of the program.
+struct Backend {
+    int device = 0;
+    cudaStream_t stream = nullptr;  ///< all kernels and copies of the training step, in order
+    cublasHandle_t blas = nullptr;
+    cublasLtHandle_t blas_lt = nullptr;
+    cudnnHandle_t dnn = nullptr;
+    bool tf32 = true;            ///< f32 products may use TF32 tensor cores
+    bool deterministic = false;  ///< same bits from run to run
+    bool autotune = false;       ///< time the plans that cuDNN proposes, once a shape
+    std::size_t workspace_limit = std::size_t{1} << 30;  ///< bytes that one convolution or product may take
+};
+inline Backend& backend(Context& context) { return *static_cast<Backend*>(context.backend); }
+
+// Throw a runtime Error unless the status means success: the call's text, the error's name and meaning, the sizes that
+// the caller adds, a hint. Errors that stay (a kernel that failed earlier) say so.
+void check_status(cudaError_t status, const char* call, const std::string& sizes);
+void check_status(cublasStatus_t status, const char* call, const std::string& sizes);
+void check_status(cudnnStatus_t status, const char* call, const std::string& sizes);
+
+}  // namespace bf::cuda
+
+/// The check around every library call of this folder: BF_CUDA(cudaMemcpyAsync(...), "bytes ", n). A test counts the
+/// calls that stand without it.
+#define BF_CUDA(call, ...) ::bf::cuda::check_status((call), #call, ::bf::concat(__VA_ARGS__))
