@@ -62,6 +62,7 @@ std::vector<Case> make_cases() {
     // shapes
     row({"reshape", "odd", {{odd}}, [](In x) { return square(reshape(x[0], {7, 15})); }});
     row({"flatten", "nhwc", {{{2, 3, 4, 5}, Draw::normal, nhwc}}, [](In x) { return square(flatten(x[0])); }});
+    row({"cast", "to f64 and back", {{odd}}, [](In x) { return cast(square(cast(x[0], DType::f64)), x[0].value().dtype()); }});
     row({"to_format", "to nhwc", {{{2, 3, 4, 5}}}, [](In x) { return square(to_format(x[0], Format::nhwc)); }});
     row({"to_format", "wide", {{{1, 70, 5, 9}}}, [](In x) { return square(to_format(x[0], Format::nhwc)); }});
     row({"gather_rows", "repeated", {{{4, 3}}}, [](In x) { return square(gather_rows(x[0], labels({2, 0, 2, 3, 2}))); }});

@@ -188,12 +188,11 @@ INSTANTIATE_TEST_SUITE_P(Rows, OpCase, ::testing::ValuesIn(bf::proof::cases()), 
 TEST(Table, EveryOpHasARow) {
     std::set<std::string> rows;
     for (const Case& c : bf::proof::cases()) rows.insert(c.op);
-    std::set<std::string> wanted{"reshape",        "flatten",          "to_format",
-                                 "gather_rows",    "dropout",          "matmul",
-                                 "linear",         "normalize_rows",   "softmax_cross_entropy",
-                                 "conv2d",         "batch_norm_train", "batch_norm_eval",
-                                 "prelu",          "max_pool2d",       "avg_pool2d",
-                                 "global_avg_pool"};
+    std::set<std::string> wanted{
+        "reshape",    "flatten",          "to_format",       "cast",           "gather_rows",
+        "dropout",    "matmul",           "linear",          "normalize_rows", "softmax_cross_entropy",
+        "conv2d",     "batch_norm_train", "batch_norm_eval", "prelu",          "max_pool2d",
+        "avg_pool2d", "global_avg_pool"};
 #define BF_NAME(name, Functor) wanted.insert(#name);
     BF_UNARY_OPS(BF_NAME)
     BF_BINARY_OPS(BF_NAME)

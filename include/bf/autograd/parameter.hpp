@@ -24,7 +24,7 @@ inline void load_tensor(const StateDict& state, const std::string& name, const T
     BF_CHECK_DATA(it != state.end(), "load", "tensor missing: ", name, "; want ", into.str());
     BF_CHECK_DATA(it->second.shape() == into.shape(), "load", "shape of ", name, " differs; got ", it->second.str(),
                   ", want ", into.str());
-    kernels(into.device()).convert(context(into.device()), it->second, into);
+    kernels(into.device()).convert(context(into.device()), it->second.to(into.device()), into);
 }
 
 }  // namespace bf

@@ -34,8 +34,10 @@ class CheckpointFolder {
 
     /// Writes the checkpoint of a step (and makes the folder), then removes the oldest ones. Files of later steps come
     /// from a future that did not load: they are renamed to *.bad, so that they neither count nor come back.
-    std::filesystem::path save(std::uint64_t step, const std::map<std::string, Tensor>& tensors,
+    std::filesystem::path save(std::uint64_t step, const std::map<std::string, Tensor>& state,
                                std::map<std::string, std::string> metadata) {
+        std::map<std::string, Tensor> tensors;
+        for (const auto& [name, t] : state) tensors[name] = t.to(cpu_device);
         std::error_code error;
         std::filesystem::create_directories(folder_, error);
         if (error) fail(ErrorCode::runtime, folder_.string(), "cannot be made: ", error.message());

@@ -17,6 +17,7 @@ struct IResNetOptions {
     double dropout = 0;
     std::uint64_t seed = 1;
     DType dtype = DType::f32;
+    Device device = cpu_device;
 };
 
 namespace detail {
@@ -72,7 +73,7 @@ class IResNet : public Module {
         BF_CHECK(o.image_size >= 16 && o.image_size % 16 == 0, "iresnet", "image size; got ", o.image_size,
                  ", want a multiple of 16");
         BF_CHECK(o.embedding_size > 0, "iresnet", "embedding size; got ", o.embedding_size);
-        Init init(o.seed, o.dtype);
+        Init init(o.seed, o.dtype, o.device);
         conv1_ = add_child("conv1", detail::iresnet_conv(3, o.stem, 3, 1, init));
         bn1_ = add_child("bn1", detail::batch_norm_layer(o.stem, init));
         prelu_ = add_child("prelu", std::make_shared<PRelu>(o.stem, init));

@@ -45,6 +45,12 @@ class Module {
         return n;
     }
 
+    /// Where the parameters lie (the cpu for a module without any).
+    Device device() const {
+        const auto all = parameters();
+        return all.empty() ? cpu_device : all.front().var.value().device();
+    }
+
     /// Training mode: batch statistics and dropout. Evaluation mode: running statistics, no dropout.
     void train(bool on = true) {
         visit("", [on](const std::string&, const Module& m) { m.training_ = on; });

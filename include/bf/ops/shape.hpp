@@ -22,6 +22,14 @@ inline Var to_format(const Var& x, Format format) {
                   [x = x.sink(), before](const Tensor& dy) { x.accumulate(converted(dy, dy.dtype(), before)); });
 }
 
+/// x in another dtype; the gradient comes back in x's.
+inline Var cast(const Var& x, DType dtype) {
+    const DType before = x.value().dtype();
+    if (before == dtype) return x;
+    return record(converted(x.value(), dtype, x.value().format()), {x},
+                  [x = x.sink(), before](const Tensor& dy) { x.accumulate(converted(dy, before, dy.format())); });
+}
+
 /// The same elements under another shape; an image is brought to N, C, H, W order first.
 inline Var reshape(const Var& x, const Shape& shape) {
     const Var plain = to_format(x, Format::plain);

@@ -40,8 +40,8 @@ struct QueueDrift {
 class BroadFace {
   public:
     /// dim: D of the embeddings.
-    BroadFace(const BroadFaceOptions& options, std::int64_t dim, DType dtype = DType::f32)
-        : options_(options), queue_(options.queue, dim, dtype) {}
+    BroadFace(const BroadFaceOptions& options, std::int64_t dim, DType dtype = DType::f32, Device device = cpu_device)
+        : options_(options), queue_(options.queue, dim, dtype, device) {}
 
     const BroadFaceOptions& options() const { return options_; }
     const EmbeddingQueue& queue() const { return queue_; }
@@ -98,7 +98,8 @@ class BroadFace {
         t.rows = size();
         if (t.rows == 0) return t;
         const QueueRows rows = queue_.newest(t.rows);
-        const std::span<std::int64_t> labels = rows.labels.span<std::int64_t>();
+        const Tensor host_labels = rows.labels.to(cpu_device);
+        const std::span<std::int64_t> labels = host_labels.span<std::int64_t>();
         t.distinct = static_cast<std::int64_t>(std::set<std::int64_t>(labels.begin(), labels.end()).size());
         const std::int64_t first = queue_.oldest(), oldest = queue_.age_of(first, step);
         t.age_histogram.assign(10, 0);
@@ -107,10 +108,10 @@ class BroadFace {
             t.mean_age += static_cast<double>(age) / static_cast<double>(t.rows);
             ++t.age_histogram[static_cast<std::size_t>(std::min(age, oldest) * 10 / (oldest + 1))];
         }
-        const Tensor moved = compensated(rows, w);
+        const Tensor moved = compensated(rows, w).to(cpu_device), stored = rows.embeddings.to(cpu_device);
         double ratio = 0;
         for (std::int64_t i = 0; i < t.rows; ++i)
-            ratio += std::sqrt(dot(moved, i, moved, i) / std::max(dot(rows.embeddings, i, rows.embeddings, i), 1e-24));
+            ratio += std::sqrt(dot(moved, i, moved, i) / std::max(dot(stored, i, stored, i), 1e-24));
         t.norm_ratio = ratio / static_cast<double>(t.rows);
         return t;
     }
@@ -134,12 +135,13 @@ class BroadFace {
         const QueueRows rows = queue_.rows(numbers);
         BF_CHECK(now.shape() == rows.embeddings.shape(), "broadface", "embeddings of the sampled rows; got ", now.str(),
                  ", want ", rows.embeddings.str());
-        const Tensor moved = compensated(rows, w);
+        const Tensor moved = compensated(rows, w).to(cpu_device), stored = rows.embeddings.to(cpu_device),
+                     fresh = now.to(cpu_device);
         QueueDrift out;
         const double n = std::max<double>(1, static_cast<double>(numbers.size()));
         for (std::int64_t i = 0; i < now.dim(0); ++i) {
-            out.plain += cosine(rows.embeddings, now, i) / n;
-            out.compensated += cosine(moved, now, i) / n;
+            out.plain += cosine(stored, fresh, i) / n;
+            out.compensated += cosine(moved, fresh, i) / n;
         }
         return out;
     }

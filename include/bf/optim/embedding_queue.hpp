@@ -11,21 +11,22 @@ struct QueueRows {
     Tensor embeddings;  ///< [n, D] raw, as pushed
     Tensor weights;     ///< [n, D] the classifier's row of the label at that moment; undefined unless asked for
     Tensor labels;      ///< [n] i64
-    Tensor steps;       ///< [n] i64 optimizer step of the push
-    Tensor indices;     ///< [n] i64 places in the dataset, -1 where unknown
+    Tensor steps;       ///< [n] i64 optimizer step of the push, on the host
+    Tensor indices;     ///< [n] i64 places in the dataset, -1 where unknown, on the host
 };
 
 /// A ring of past embeddings, each with the classifier's row of its label at that moment; the oldest leave first. Rows
 /// are named by sequence number: row s is the s-th that was pushed. It stores tensors, so it cannot keep a graph alive.
 class EmbeddingQueue {
   public:
-    /// capacity: rows, may be 0; dim: D of the embeddings.
-    EmbeddingQueue(std::int64_t capacity, std::int64_t dim, DType dtype = DType::f32)
-        : capacity_(capacity), dim_(dim), dtype_(dtype) {
+    /// capacity: rows, may be 0; dim: D of the embeddings. Rows and labels lie on the device, steps and indices on the
+    /// host, so that neither pushing nor looking at ages waits for the device.
+    EmbeddingQueue(std::int64_t capacity, std::int64_t dim, DType dtype = DType::f32, Device device = cpu_device)
+        : capacity_(capacity), dim_(dim), dtype_(dtype), device_(device) {
         BF_CHECK(capacity >= 0 && dim > 0, "embedding queue", "rows and dim; got ", capacity, " and ", dim);
-        embeddings_ = Tensor::zeros({capacity, dim}, {.dtype = dtype});
-        weights_ = Tensor::zeros({capacity, dim}, {.dtype = dtype});
-        labels_ = Tensor::zeros({capacity}, {.dtype = DType::i64});
+        embeddings_ = Tensor::zeros({capacity, dim}, {dtype, device});
+        weights_ = Tensor::zeros({capacity, dim}, {dtype, device});
+        labels_ = Tensor::zeros({capacity}, {DType::i64, device});
         steps_ = Tensor::zeros({capacity}, {.dtype = DType::i64});
         indices_ = Tensor::zeros({capacity}, {.dtype = DType::i64});
     }
@@ -155,6 +156,7 @@ class EmbeddingQueue {
     }
     /// Throws unless every label is a row of w.
     static void check_labels(const Tensor& labels, const Tensor& w) {
+        if (labels.device() != cpu_device) return;  // the loader checked them; looking again would wait for the device
         for (const std::int64_t y : labels.span<std::int64_t>())
             BF_CHECK(y >= 0 && y < w.dim(0), "embedding queue", "label out of range; got ", y, ", want 0..",
                      w.dim(0) - 1);
@@ -172,9 +174,9 @@ class EmbeddingQueue {
         }
     }
     QueueRows empty_rows(std::int64_t n, bool with_weights) const {
-        const TensorOptions real{.dtype = dtype_}, whole{.dtype = DType::i64};
+        const TensorOptions real{dtype_, device_}, whole{.dtype = DType::i64};
         return {Tensor::empty({n, dim_}, real), with_weights ? Tensor::empty({n, dim_}, real) : Tensor(),
-                Tensor::empty({n}, whole), Tensor::empty({n}, whole), Tensor::empty({n}, whole)};
+                Tensor::empty({n}, {DType::i64, device_}), Tensor::empty({n}, whole), Tensor::empty({n}, whole)};
     }
     /// Ring slots [slot, slot + count) into rows of `out` from `row` on.
     void copy_rows(std::int64_t slot, std::int64_t count, const QueueRows& out, std::int64_t row) const {
@@ -190,6 +192,7 @@ class EmbeddingQueue {
 
     std::int64_t capacity_, dim_;
     DType dtype_;
+    Device device_;
     Tensor embeddings_, weights_, labels_, steps_, indices_;
     std::int64_t sequence_ = 0, first_ = 0;  ///< rows below first_ were never there (a larger queue than the saved one)
 };

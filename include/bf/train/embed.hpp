@@ -37,7 +37,8 @@ Tensor embed(Module& net, const Dataset& images, std::span<const std::int64_t> i
         const std::int64_t end = std::min(n, begin + options.batch_size);
         const auto some = indices.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
         const auto pass = [&](bool flip) {
-            const Tensor e = net(Var(load_images(images, some, static_cast<int>(image_size), flip))).value();
+            const Tensor x = load_images(images, some, static_cast<int>(image_size), flip).to(net.device());
+            const Tensor e = net(Var(x)).value().to(cpu_device);
             norms += mean_norm(e) * static_cast<double>(end - begin);
             return e;
         };
