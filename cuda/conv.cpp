@@ -21,23 +21,23 @@ struct Call {
         : context(c), g(geometry), dtype(image.dtype()), algorithm(a) {
         BF_CHECK(dtype == DType::f32 || dtype == DType::bf16, "conv2d", "dtype not supported on cuda; got ",
                  str(ConvPass::forward, g, dtype), ", want f32 or bf16; hint: ",
-                 dtype == DType::f64 ? "cuDNN has no f64 engines for nhwc: use device = \"cpu\"" : "convert() first");
+                 dtype == DType::f64 ? "f64 is for proofs, on device = \"cpu\"" : "convert() first");
         assert(image.format() == Format::nhwc);
         wide = padded(g, dtype, backend(context).tf32);
     }
 
-    /// The image with `channels` channels: itself, or a copy with zeros in the new ones.
+    /// The image with `channels` channels at an address that plans take: itself, or a copy with zeros in the new ones.
     Tensor widened(const Tensor& image, std::int64_t channels) const {
         Tensor to = room_for(image, channels);
         if (!to.shares_storage(image)) copy_channels(context, image, to);
         return to;
     }
-    /// Where the library may write an image of `channels` channels: the image itself if it has as many.
+    /// Where the library may write an image of `channels` channels: the image itself if it will do.
     Tensor room_for(const Tensor& image, std::int64_t channels) const {
-        if (image.dim(1) == channels) return image;
+        if (image.dim(1) == channels && aligned(image.raw())) return image;
         return Tensor::empty({image.dim(0), channels, image.dim(2), image.dim(3)}, image.options());
     }
-    /// Leaves the added channels out again.
+    /// Brings what was written into room_for(to) where it belongs, without the added channels.
     void narrow(const Tensor& from, const Tensor& to) const {
         if (!from.shares_storage(to)) copy_channels(context, from, to);
     }
@@ -46,7 +46,8 @@ struct Call {
     Tensor filter_room(const Tensor& w) const {
         BF_CHECK(w.dtype() == DType::f32, "conv2d", "weights are kept in f32 on cuda; got ", w.str());
         assert(w.format() == Format::plain);
-        if (dtype == DType::f32 && g.kernel_h * g.kernel_w == 1 && wide.c_in == g.c_in && wide.c_out == g.c_out)
+        if (dtype == DType::f32 && g.kernel_h * g.kernel_w == 1 && wide.c_in == g.c_in && wide.c_out == g.c_out &&
+            aligned(w.raw()))
             return w;
         return Tensor::empty({wide.c_out, wide.c_in / wide.groups, g.kernel_h, g.kernel_w},
                              {.dtype = dtype, .device = w.device(), .format = Format::nhwc});
@@ -63,8 +64,7 @@ struct Call {
                                     .deterministic = b.deterministic,
                                     .autotune = b.autotune,
                                     .workspace_limit = b.workspace_limit};
-        run_convolution(context,
-                        plan_key(pass, wide, dtype, algorithm, settings, alignment_of({x.raw(), w.raw(), y.raw()})),
+        run_convolution(context, plan_key(pass, wide, dtype, algorithm, settings),
                         {.x = x.raw(), .w = w.raw(), .y = y.raw()});
     }
 };

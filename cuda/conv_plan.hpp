@@ -84,8 +84,9 @@ inline std::string str(EngineNotes engine) {
     return s.empty() ? "plain" : s;
 }
 
-/// Tensor cores read channels in groups of 16 bytes. Engines that use them ask for a multiple of that: 8 in bf16, 4 in
-/// TF32; with the 3 channels of a first layer only slow ones are left. 1: nothing is gained by padding.
+/// Tensor cores read channels in groups of 16 bytes: 8 in bf16, 4 in TF32. For a number that is no multiple of that, as
+/// the 3 of a first layer, older engines leave the tensor cores and newer ones pad in a workspace of their own, and the
+/// heuristics then often put slow engines first. 1: nothing is gained by padding.
 constexpr std::int64_t channel_multiple(DType dtype, bool tf32) {
     return dtype == DType::bf16 ? 8 : dtype == DType::f32 && tf32 ? 4 : 1;
 }
@@ -100,12 +101,10 @@ constexpr ConvGeometry padded(ConvGeometry g, DType dtype, bool tf32) {
     return g;
 }
 
-/// Bytes (at most 16, the most an engine asks for) that all addresses are a multiple of.
-inline std::int64_t alignment_of(std::initializer_list<const void*> pointers) {
-    std::uintptr_t bits = 16;
-    for (const void* p : pointers) bits |= reinterpret_cast<std::uintptr_t>(p);
-    return static_cast<std::int64_t>(bits & (~bits + 1));  // the lowest bit that is set
-}
+/// What plans expect of addresses. An engine that reads less at a time is many times slower, so that a copy of an image
+/// that lies otherwise (rows of a batch with an odd number of values) costs less.
+constexpr std::int64_t plan_alignment = 16;
+inline bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % plan_alignment == 0; }
 
 /// All that a plan depends on besides the GPU: two calls with equal keys run the same plan.
 struct PlanKey {
@@ -115,9 +114,8 @@ struct PlanKey {
     EngineRules rules;
     bool autotune;
     std::size_t workspace_limit;
-    std::int64_t alignment;
 
-    using Words = std::array<std::int64_t, 18>;
+    using Words = std::array<std::int64_t, 17>;
     /// The key as numbers, for comparisons.
     Words words() const {
         return {static_cast<std::int64_t>(pass),
@@ -136,8 +134,7 @@ struct PlanKey {
                 rules.transforms,
                 rules.nondeterministic,
                 autotune,
-                static_cast<std::int64_t>(workspace_limit),
-                alignment};
+                static_cast<std::int64_t>(workspace_limit)};
     }
     friend bool operator<(const PlanKey& a, const PlanKey& b) { return a.words() < b.words(); }
     friend bool operator==(const PlanKey& a, const PlanKey& b) { return a.words() == b.words(); }
@@ -145,14 +142,13 @@ struct PlanKey {
 
 /// Autotuning goes by the clock, so that two runs may choose two engines: the deterministic mode does without.
 inline PlanKey plan_key(ConvPass pass, const ConvGeometry& g, DType dtype, ConvAlgorithm algorithm,
-                        const ConvSettings& settings, std::int64_t alignment) {
+                        const ConvSettings& settings) {
     return {.pass = pass,
             .g = g,
             .dtype = dtype,
             .rules = engine_rules(dtype, algorithm, settings),
             .autotune = settings.autotune && !settings.deterministic,
-            .workspace_limit = settings.workspace_limit,
-            .alignment = alignment};
+            .workspace_limit = settings.workspace_limit};
 }
 
 /// "dx of x [64, 3, 112, 112], w [64, 3, 3, 3], stride 1, pad 1, groups 1, bf16".
@@ -176,6 +172,12 @@ inline std::string plan_hint(const PlanKey& key, const PlanSearch& search) {
     if (search.dropped > 0 && !key.rules.tensor_cores) return "no engine computes this in full f32: allow TF32";
     if (key.g.groups > 1) return "cuDNN has no engine for these groups: use groups = 1, or device = \"cpu\"";
     return "is this GPU older than the installed cuDNN supports? bf doctor shows both";
+}
+
+/// Whether one more plan of this engine shall be timed: the heuristics list variants of their favourite first, and the
+/// others shall have their turn.
+inline bool has_place(std::span<const std::int64_t> taken, std::int64_t engine) {
+    return std::count(taken.begin(), taken.end(), engine) < 5;
 }
 
 /// The middle of the times of one plan, the smaller of two middles; 0 for none.

@@ -30,11 +30,10 @@ struct ConvGraph {
 
     ConvGraph(cudnnHandle_t dnn, const PlanKey& key) {
         const ConvGeometry& g = key.g;
-        x = tensor_descriptor(tensor_ids[0], {g.n, g.c_in, g.h, g.w}, key.dtype, key.alignment);
+        x = tensor_descriptor(tensor_ids[0], {g.n, g.c_in, g.h, g.w}, key.dtype);
         // the number of groups is what the library finds in C of x / C of w
-        w = tensor_descriptor(tensor_ids[1], {g.c_out, g.c_in / g.groups, g.kernel_h, g.kernel_w}, key.dtype,
-                              key.alignment);
-        y = tensor_descriptor(tensor_ids[2], {g.n, g.c_out, g.h_out(), g.w_out()}, key.dtype, key.alignment);
+        w = tensor_descriptor(tensor_ids[1], {g.c_out, g.c_in / g.groups, g.kernel_h, g.kernel_w}, key.dtype);
+        y = tensor_descriptor(tensor_ids[2], {g.n, g.c_out, g.h_out(), g.w_out()}, key.dtype);
         convolution = convolution_descriptor(g);
         operation = convolution_operation(key.pass, convolution, x, w, y);
         graph = operation_graph(dnn, operation);
@@ -99,10 +98,8 @@ void read_engine(ConvPlan& plan) {
 }
 
 /// Turns the configuration into a plan. This may compile kernels, and is where an engine refuses a shape.
-void finalize_plan(cudnnHandle_t dnn, ConvPlan& plan) {
+void finalize_plan(ConvPlan& plan) {
     plan.plan = Descriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    // 9.19 does without the handle, the first releases of cuDNN 9 ask for it
-    plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn);
     plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, plan.config);
     plan.plan.finalize();
     std::int64_t bytes = 0;
@@ -172,9 +169,9 @@ float time_plan(Context& context, const ConvPlan& plan, const ConvBuffers& buffe
 }
 
 /// Up to `wanted` plans that the rules allow, best guess first.
-std::vector<ConvPlan> find_plans(cudnnHandle_t dnn, const ConvGraph& graph, const PlanKey& key, std::size_t wanted,
-                                 PlanSearch& search) {
+std::vector<ConvPlan> find_plans(const ConvGraph& graph, const PlanKey& key, std::size_t wanted, PlanSearch& search) {
     std::vector<ConvPlan> found;
+    std::vector<std::int64_t> engines;
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
         // the fallback list is made of engines that run anywhere, not of fast ones
         if (found.size() >= wanted || (mode == CUDNN_HEUR_MODE_FALLBACK && !found.empty())) break;
@@ -190,11 +187,14 @@ std::vector<ConvPlan> find_plans(cudnnHandle_t dnn, const ConvGraph& graph, cons
                 ++search.refused;
             } else if (!allowed(plan.notes, key.rules)) {
                 ++search.dropped;
-            } else if (!attempt(search.refusal, [&] { finalize_plan(dnn, plan); })) {
+            } else if (!has_place(engines, plan.engine)) {
+                continue;
+            } else if (!attempt(search.refusal, [&] { finalize_plan(plan); })) {
                 ++search.refused;
             } else if (plan.workspace > key.workspace_limit) {
                 ++search.too_large;
             } else {
+                engines.push_back(plan.engine);
                 found.push_back(std::move(plan));
             }
         }
@@ -212,7 +212,7 @@ ConvPlan build_plan(Context& context, const PlanKey& key, const ConvBuffers& buf
     std::vector<ConvPlan> found;
     std::optional<ConvGraph> graph;
     if (attempt(search.refusal, [&] { graph.emplace(b.dnn, key); }))
-        found = find_plans(b.dnn, *graph, key, key.autotune ? tuned_plans : 1, search);
+        found = find_plans(*graph, key, key.autotune ? tuned_plans : 1, search);
     std::optional<std::size_t> best;
     for (std::size_t i = 0; i < found.size(); ++i) {
         if (found.size() > 1 &&
@@ -273,14 +273,13 @@ std::int64_t Descriptor::get(cudnnBackendAttributeName_t name, cudnnBackendAttri
 
 void Descriptor::finalize() { BF_CUDA(cudnnBackendFinalize(handle_), "descriptor"); }
 
-Descriptor tensor_descriptor(std::int64_t id, const std::array<std::int64_t, 4>& dims, DType dtype,
-                             std::int64_t alignment) {
+Descriptor tensor_descriptor(std::int64_t id, const std::array<std::int64_t, 4>& dims, DType dtype) {
     const cudnnDataType_t type = data_type(dtype);
     const std::array<std::int64_t, 4> strides = {dims[1] * dims[2] * dims[3], 1, dims[3] * dims[1], dims[1]};
     Descriptor d(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     d.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
     d.set(CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    d.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
+    d.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &plan_alignment);
     d.set(CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims.data());
     d.set(CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides.data());
     d.finalize();
@@ -338,7 +337,7 @@ Descriptor convolution_operation(ConvPass pass, const Descriptor& convolution, c
 
 Descriptor operation_graph(cudnnHandle_t dnn, const Descriptor& operation) {
     Descriptor d(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    d.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn);
+    if (dnn) d.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn);
     d.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation);
     d.finalize();
     return d;

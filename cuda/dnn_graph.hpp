@@ -38,9 +38,8 @@ class Descriptor {
 };
 
 /// Dense image [N, C, H, W], or filter bank [O, C / groups, kh, kw], with the channels innermost. `id` names it in the
-/// graph; its address will be a multiple of `alignment` bytes. Finalized.
-Descriptor tensor_descriptor(std::int64_t id, const std::array<std::int64_t, 4>& dims, DType dtype,
-                             std::int64_t alignment);
+/// graph; its address has to be a multiple of plan_alignment. Finalized.
+Descriptor tensor_descriptor(std::int64_t id, const std::array<std::int64_t, 4>& dims, DType dtype);
 
 /// Cross-correlation with sums in f32. Finalized.
 Descriptor convolution_descriptor(const ConvGeometry& g);
@@ -49,11 +48,11 @@ Descriptor convolution_descriptor(const ConvGeometry& g);
 Descriptor convolution_operation(ConvPass pass, const Descriptor& convolution, const Descriptor& x, const Descriptor& w,
                                  const Descriptor& y);
 
-/// The graph of one operation. Finalized.
+/// The graph of one operation. Finalized. Without a handle (no GPU) it can be described, not run.
 Descriptor operation_graph(cudnnHandle_t dnn, const Descriptor& operation);
 
-/// Device addresses of a convolution's three tensors, or of their gradients: x [N, C, H, W] nhwc, w KRSC (kh, kw, C
-/// innermost), y [N, O, H', W'] nhwc.
+/// Device addresses (multiples of plan_alignment) of a convolution's three tensors, or of their gradients: x [N, C, H,
+/// W] nhwc, w KRSC (kh, kw, C innermost), y [N, O, H', W'] nhwc.
 struct ConvBuffers {
     void *x, *w, *y;
 };
