@@ -4,8 +4,8 @@
 #include "filter_layout.hpp"
 
 // Convolution on the GPU: images are nhwc, f32 or bf16, sums f32. Weights and their gradients are OIHW in f32 (master
-// weights); the library works on KRSC in the dtype of the images, so each pass converts them. This costs less than a
-// hundredth of the convolution, and no copy has to be kept in step with the optimizer.
+// weights); the library works on KRSC in the dtype of the images, so each pass converts them: they are small beside the
+// images, and no copy has to be kept in step with the optimizer.
 
 namespace bf::cuda {
 namespace {

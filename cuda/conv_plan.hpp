@@ -34,7 +34,9 @@ enum class EngineNote : std::uint8_t {
 
 /// A set of notes, bit n for note n.
 using EngineNotes = std::uint32_t;
-constexpr EngineNotes bit(EngineNote note) { return EngineNotes{1} << static_cast<unsigned>(note); }
+constexpr EngineNotes bit(EngineNote note) {
+    return EngineNotes{1} << (static_cast<unsigned>(note) & 31u);  // a newer library may know more notes
+}
 constexpr EngineNotes notes(std::initializer_list<EngineNote> list) {
     EngineNotes set = 0;
     for (const EngineNote note : list) set |= bit(note);

@@ -94,7 +94,7 @@ void read_engine(ConvPlan& plan) {
                                           CUDNN_NUMERICAL_NOTE_TYPE_COUNT, list.data());
     plan.notes = 0;
     for (std::int64_t i = 0; i < std::min<std::int64_t>(count, CUDNN_NUMERICAL_NOTE_TYPE_COUNT); ++i)
-        if (list[static_cast<std::size_t>(i)] < 32) plan.notes |= EngineNotes{1} << list[static_cast<std::size_t>(i)];
+        plan.notes |= bit(static_cast<EngineNote>(list[static_cast<std::size_t>(i)]));
 }
 
 /// Turns the configuration into a plan. This may compile kernels, and is where an engine refuses a shape.
