@@ -17,6 +17,9 @@ struct IResNetOptions {
     double dropout = 0;
     std::uint64_t seed = 1;
     DType dtype = DType::f32;
+    /// Of activations up to the last linear: bf16 on devices that have it (convolutions in bf16 with f32 sums;
+    /// parameters, statistics, last linear and its batch norm stay f32). f32 means: as `dtype`.
+    DType compute = DType::f32;
     Device device = cpu_device;
 };
 
@@ -99,10 +102,11 @@ class IResNet : public Module {
                      x.shape()[3] == options_.image_size,
                  "iresnet", "images; got ", x.value().str(), ", want [N, 3, ", options_.image_size, ", ",
                  options_.image_size, "]");
-        Var y = (*prelu_)((*bn1_)((*conv1_)(x)));
+        Var y = options_.compute == DType::bf16 ? cast(x, DType::bf16) : x;
+        y = (*prelu_)((*bn1_)((*conv1_)(y)));
         for (auto& layer : layers_) y = (*layer)(y);
         y = flatten((*dropout_)((*bn2_)(y)));
-        return (*features_)((*fc_)(y));
+        return (*features_)((*fc_)(cast(y, options_.dtype)));
     }
     const IResNetOptions& options() const { return options_; }
 

@@ -18,7 +18,7 @@ inline Var conv2d(const Var& input, const Var& w, const Conv2dOptions& options =
     BF_CHECK(input.shape().rank() == 4 && ws.rank() == 4, "conv2d", "want 4-d input and weight; got ",
              input.value().str(), ", weight ", w.value().str());
     BF_CHECK(w.value().numel() > 0, "conv2d", "empty weight; got ", w.value().str());
-    BF_CHECK(input.value().dtype() == w.value().dtype(), "conv2d", "dtypes differ; got ", input.value().str(),
+    BF_CHECK(parameter_fits(w.value(), input.value()), "conv2d", "dtypes differ; got ", input.value().str(),
              ", weight ", w.value().str());
     BF_CHECK(options.stride >= 1 && options.pad >= 0 && options.groups >= 1, "conv2d", "options; got stride ",
              options.stride, ", pad ", options.pad, ", groups ", options.groups);

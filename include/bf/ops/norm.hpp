@@ -10,7 +10,7 @@ inline Var channels_last(const Var& x, const char* op) {
     return x.shape().rank() == 4 ? to_format(x, Format::nhwc) : x;
 }
 inline void check_channels(const char* op, const char* what, const Tensor& t, const Var& x) {
-    BF_CHECK(t.shape() == Shape{x.shape()[1]} && t.dtype() == x.value().dtype(), op, what, " differs; got ", t.str(),
+    BF_CHECK(t.shape() == Shape{x.shape()[1]} && parameter_fits(t, x.value()), op, what, " differs; got ", t.str(),
              ", want [", x.shape()[1], "] for ", x.value().str());
 }
 }  // namespace detail

@@ -6,6 +6,11 @@ namespace bf {
 /// A new tensor like x (shape, dtype, device, format) with unspecified contents.
 inline Tensor empty_like(const Tensor& x) { return Tensor::empty(x.shape(), x.options()); }
 
+/// Parameters have the dtype of the data they work on, or are f32 beside bf16 data.
+inline bool parameter_fits(const Tensor& parameter, const Tensor& data) {
+    return parameter.dtype() == data.dtype() || (parameter.dtype() == DType::f32 && data.dtype() == DType::bf16);
+}
+
 /// x in another dtype and format, without a graph; x itself when nothing changes.
 inline Tensor converted(const Tensor& x, DType dtype, Format format) {
     if (x.dtype() == dtype && x.format() == format) return x;
