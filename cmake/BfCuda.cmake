@@ -23,7 +23,6 @@ endif()
 enable_language(CUDA)
 find_package(CUDAToolkit 12.8 REQUIRED)
 find_package(cuDNN 9 REQUIRED)
-find_path(nccl_include nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cpp ${PROJECT_SOURCE_DIR}/cuda/*.cu)
 add_library(bf_cuda STATIC ${cuda_sources})
@@ -31,7 +30,10 @@ add_library(bf::cuda ALIAS bf_cuda)
 set_target_properties(bf_cuda PROPERTIES EXPORT_NAME cuda CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
 # Device functions of one file are called from that file alone, so nothing is linked on the device.
 set_target_properties(bf_cuda PROPERTIES CUDA_SEPARABLE_COMPILATION OFF)
-target_compile_definitions(bf_cuda PUBLIC BF_HAVE_CUDA=1 PRIVATE $<$<BOOL:${nccl_include}>:BF_HAVE_NCCL_HEADER=1>)
+target_compile_definitions(bf_cuda PUBLIC BF_HAVE_CUDA=1 PRIVATE BF_COMPILED_CPU=1)
+string(REPLACE ";" " " architectures "${CMAKE_CUDA_ARCHITECTURES}")
+set_source_files_properties(${PROJECT_SOURCE_DIR}/cuda/facts.cpp PROPERTIES COMPILE_DEFINITIONS
+                            "BF_CUDA_ARCHITECTURES=\"${architectures}\"")
 target_link_libraries(bf_cuda PUBLIC bf_headers
                       PRIVATE CUDA::cudart_static CUDA::cublas CUDA::cublasLt cuDNN::cudnn ${CMAKE_DL_LIBS})
 set(host_warnings -Wall -Wextra)

@@ -34,8 +34,8 @@ void check_status(cudnnStatus_t status, const char* call, const std::string& siz
 
 /// The check around every library call of this folder: BF_CUDA(cudaMemcpyAsync(...), "bytes ", n). The text of sizes is
 /// made only when the call failed. A test counts the calls that stand without it.
-#define BF_CUDA(call, ...)                                                         \
-    do {                                                                           \
-        if (const auto bf_status = (call); static_cast<int>(bf_status) != 0)       \
-            ::bf::cuda::check_status(bf_status, #call, ::bf::concat(__VA_ARGS__)); \
+#define BF_CUDA(call, ...)                                                                           \
+    do {                                                                                             \
+        if (const auto bf_status = (call); static_cast<int>(bf_status) != 0)                         \
+            ::bf::cuda::check_status(bf_status, #call, ::bf::concat("" __VA_OPT__(, ) __VA_ARGS__)); \
     } while (0)
