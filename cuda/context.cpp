@@ -19,7 +19,7 @@ void check_device(int index) {
     const bool absent = status == cudaErrorNoDevice || status == cudaErrorInsufficientDriver;
     if (absent) count = 0;
     if (absent) static_cast<void>(cudaGetLastError());
-    if (!absent) BF_CUDA(status, "cudaGetDeviceCount");
+    if (!absent) check_status(status, "cudaGetDeviceCount(&count)", "");
     BF_CHECK(index >= 0 && index < count && index < PerDevice<GpuContext>::most, "device", "cuda:", index,
              " is not there; this process sees ", count, count == 1 ? " GPU" : " GPUs",
              absent ? concat(" (", cudaGetErrorName(status), ": ", cudaGetErrorString(status), ")") : std::string(),

@@ -56,7 +56,7 @@ inline bool passed(const EventHandle& event) {
         static_cast<void>(cudaGetLastError());  // an answer, no error: no later check may find it
         return false;
     }
-    BF_CUDA(status, "cudaEventQuery");
+    check_status(status, "cudaEventQuery(event)", "");
     return true;
 }
 /// What is queued on `to` from now on waits for what is queued on `from` so far; the host does not wait.

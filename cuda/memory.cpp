@@ -26,7 +26,7 @@ struct DeviceRaw {
             static_cast<void>(cudaGetLastError());  // it is handled here: no later check may find it
             return nullptr;
         }
-        BF_CUDA(status, "cudaMalloc, bytes ", bytes, " on device ", device);
+        check_status(status, "cudaMalloc(&p, bytes)", concat("bytes ", bytes, " on device ", device));
         return p;
     }
     void free(void* p, std::size_t bytes) { BF_CUDA(cudaFree(p), "bytes ", bytes); }
