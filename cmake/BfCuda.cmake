@@ -13,6 +13,9 @@ endif()
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES AND NOT DEFINED ENV{CUDAARCHS})
   set(CMAKE_CUDA_ARCHITECTURES 75 80 86 89 90 100 120 CACHE STRING "GPU architectures to compile for")
 endif()
+if(PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)  # an installed bf finds the libraries it was linked with
+endif()
 # nvcc's host compiler is the one of the other sources, so that both agree on the standard library.
 if(NOT CMAKE_CUDA_HOST_COMPILER AND NOT DEFINED ENV{CUDAHOSTCXX})
   set(CMAKE_CUDA_HOST_COMPILER ${CMAKE_CXX_COMPILER})
@@ -27,7 +30,7 @@ find_package(cuDNN 9 REQUIRED)
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cpp ${PROJECT_SOURCE_DIR}/cuda/*.cu)
 add_library(bf_cuda STATIC ${cuda_sources})
 add_library(bf::cuda ALIAS bf_cuda)
-set_target_properties(bf_cuda PROPERTIES EXPORT_NAME cuda CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON)
+set_target_properties(bf_cuda PROPERTIES EXPORT_NAME cuda)
 # Device functions of one file are called from that file alone, so nothing is linked on the device.
 set_target_properties(bf_cuda PROPERTIES CUDA_SEPARABLE_COMPILATION OFF)
 target_compile_definitions(bf_cuda PUBLIC BF_HAVE_CUDA=1 PRIVATE BF_COMPILED_CPU=1)
@@ -45,5 +48,6 @@ endif()
 string(REPLACE ";" "," host_warnings "${host_warnings}")
 target_compile_options(
   bf_cuda
-  PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -Xcompiler=${host_warnings} ${device_errors}>
+  PRIVATE # CUDA_STANDARD 20 is not known to CMake 3.25
+          $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --expt-relaxed-constexpr -Xcompiler=${host_warnings} ${device_errors}>
           $<$<COMPILE_LANGUAGE:CXX>:$<TARGET_PROPERTY:bf_warnings,INTERFACE_COMPILE_OPTIONS>>)

@@ -127,8 +127,9 @@ void print_text(const Findings& f, const std::vector<Complaint>& list) {
                 processor().c_str(), std::thread::hardware_concurrency(), memory_gib(), or_none(f.kernel_driver));
     if (f.cuda) {
         std::printf(
-            "  CUDA         driver serves %s, runtime %s\n  cuBLAS       %s\n  cuDNN        %s\n  NCCL         %s\n",
-            or_none(f.cuda->driver), or_none(f.cuda->runtime), or_none(f.cuda->cublas), or_none(f.cuda->cudnn),
+            "  CUDA         runtime %s; newest that the driver serves: %s\n  cuBLAS       %s\n  cuDNN        %s\n  "
+            "NCCL         %s\n",
+            or_none(f.cuda->runtime), or_none(f.cuda->driver), or_none(f.cuda->cublas), or_none(f.cuda->cudnn),
             or_none(f.cuda->nccl));
         for (std::size_t i = 0; i < f.cuda->gpus.size(); ++i) {
             const cuda::Gpu& g = f.cuda->gpus[i];
