@@ -17,9 +17,9 @@ struct Backend {
     cublasHandle_t blas = nullptr;
     cublasLtHandle_t blas_lt = nullptr;
     cudnnHandle_t dnn = nullptr;
-    bool tf32 = true;            ///< f32 products may use TF32 tensor cores
-    bool deterministic = false;  ///< same bits from run to run
-    bool autotune = false;       ///< time the plans that cuDNN proposes, once a shape
+    bool tf32 = true;                                    ///< f32 products may use TF32 tensor cores
+    bool deterministic = false;                          ///< same bits from run to run
+    bool autotune = false;                               ///< time the plans that cuDNN proposes, once a shape
     std::size_t workspace_limit = std::size_t{1} << 30;  ///< bytes that one convolution or product may take
 };
 inline Backend& backend(Context& context) { return *static_cast<Backend*>(context.backend); }
@@ -32,6 +32,10 @@ void check_status(cudnnStatus_t status, const char* call, const std::string& siz
 
 }  // namespace bf::cuda
 
-/// The check around every library call of this folder: BF_CUDA(cudaMemcpyAsync(...), "bytes ", n). A test counts the
-/// calls that stand without it.
-#define BF_CUDA(call, ...) ::bf::cuda::check_status((call), #call, ::bf::concat(__VA_ARGS__))
+/// The check around every library call of this folder: BF_CUDA(cudaMemcpyAsync(...), "bytes ", n). The text of sizes is
+/// made only when the call failed. A test counts the calls that stand without it.
+#define BF_CUDA(call, ...)                                                                           \
+    do {                                                                                             \
+        if (const auto bf_status = (call); static_cast<int>(bf_status) != 0)                         \
+            ::bf::cuda::check_status(bf_status, #call, ::bf::concat("" __VA_OPT__(, ) __VA_ARGS__)); \
+    } while (0)

@@ -30,7 +30,11 @@ int run_eval(const EvalArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
 int run_demo(const DemoArguments& arguments);
 int run_info(bool json);
+int run_doctor(bool json);
 /// One line of build facts for --version.
 std::string build_facts();
+/// Of this machine: the processor's name, and memory in GiB.
+std::string processor();
+double memory_gib();
 
 }  // namespace bf::program

@@ -13,6 +13,14 @@
 namespace bf::program {
 namespace {
 
+#ifdef BF_HAVE_CUDA
+constexpr const char* devices = "cpu, cuda";
+#else
+constexpr const char* devices = "cpu";
+#endif
+
+}  // namespace
+
 std::string processor() {
     std::ifstream in("/proc/cpuinfo");
     for (std::string line; std::getline(in, line);)
@@ -27,12 +35,10 @@ double memory_gib() {
     return kib / (1 << 20);
 }
 
-}  // namespace
-
 std::string build_facts() {
     return concat("bf ", version, ", ", Eigen::SimdInstructionSetsInUse(), ", Eigen ", EIGEN_WORLD_VERSION, ".",
-                  EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION, ", compiler ", __VERSION__, ", devices: cpu; on ",
-                  processor(), ", ", std::thread::hardware_concurrency(), " threads");
+                  EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION, ", compiler ", __VERSION__, ", devices: ", devices,
+                  "; on ", processor(), ", ", std::thread::hardware_concurrency(), " threads");
 }
 
 int run_info(bool json) {
@@ -48,9 +54,9 @@ int run_info(bool json) {
         return 0;
     }
     std::printf(
-        "%s\n%.1f GiB memory, %d compute threads (BF_THREADS or threads = N changes that)\nCUDA backend: not part of "
-        "this build\n\nnetworks (112 x 112, 512-d):\n",
-        build_facts().c_str(), memory_gib(), cpu_pool().threads());
+        "%s\n%.1f GiB memory, %d compute threads (BF_THREADS or threads = N changes that)\ndevices built: %s "
+        "(bf doctor says more)\n\nnetworks (112 x 112, 512-d):\n",
+        build_facts().c_str(), memory_gib(), cpu_pool().threads(), devices);
     for (const char* name : {"iresnet_small", "r18", "r34", "r50", "r100", "r200"}) {
         const IResNetOptions options = iresnet_options(name);
         std::printf("  %-14s %8.3f GMAC\n", name, 1e-9 * static_cast<double>(multiply_accumulates(options)));

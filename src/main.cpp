@@ -88,6 +88,12 @@ int main(int argc, char** argv) {
     i->add_flag("--json", info_json, "Print one JSON object");
     i->callback([&] { chosen = [&] { return run_info(info_json); }; });
 
+    bool doctor_json = false;
+    CLI::App* r =
+        app.add_subcommand("doctor", "Build, machine, GPUs and libraries; causes and cures of what is missing");
+    r->add_flag("--json", doctor_json, "Print one JSON object");
+    r->callback([&] { chosen = [&] { return run_doctor(doctor_json); }; });
+
     DemoArguments demo;
     CLI::App* d = app.add_subcommand("demo", "Train ArcFace and BroadFace on drawn faces and compare them");
     d->add_option("--output", demo.output, "Folder; runs of an earlier demo in it are replaced");

@@ -11,6 +11,7 @@
 #include "bf/base/version.hpp"
 #include "bf/data/loader.hpp"
 #include "bf/io/checkpoint.hpp"
+#include "bf/kernels/dispatch.hpp"
 #include "bf/optim/broadface.hpp"
 #include "bf/train/progress.hpp"
 #include "bf/train/trainer.hpp"
@@ -174,7 +175,10 @@ std::shared_ptr<IResNet> network_of(const RunConfig& c) {
 
 SessionResult run_session(const RunConfig& config, const SessionOptions& options) {
     RunConfig c = config;
-    BF_CHECK(c.device != "cuda", "device", "cuda: this version has no CUDA backend; hint: device = \"cpu\"");
+    if (c.device == "cuda") {
+        context({DeviceType::cuda, 0});  // throws where the build or the machine has no GPU
+        fail(ErrorCode::usage, "device", "cuda: the trainer of this version runs on the cpu; hint: device = \"cpu\"");
+    }
     // the run's own config.toml is read again from wherever --resume is called
     std::vector<std::string*> paths{&c.data.root, &c.data.list};
     for (ValConfig& v : c.val) paths.insert(paths.end(), {&v.root, &v.pairs});

@@ -71,6 +71,10 @@ TEST_F(Program, HelpAndVersion) {
     EXPECT_TRUE(has(run("train --help-config").output, "broadface.queue"));
     EXPECT_TRUE(has(run("--version").output, "Eigen"));
     EXPECT_TRUE(has(run("info").output, "r100"));
+    const Outcome doctor = run("doctor");
+    EXPECT_EQ(doctor.code, 0) << doctor.output;
+    EXPECT_TRUE(has(doctor.output, "training: on the cpu yes")) << doctor.output;
+    EXPECT_EQ(bf::parse_json(run("doctor --json").output, "doctor").string_or("kind", ""), "doctor");
     EXPECT_EQ(bf::parse_json(run("info --json").output, "info").string_or("kind", ""), "info");
 }
 
@@ -91,7 +95,13 @@ TEST_F(Program, WrongUseIsCodeTwoWithTheNearestName) {
     expect(run(train("--set loss=arcfase")), "did you mean arcface?");
     expect(run(train("--set data.kind=folder")), "data.root: missing");
     expect(run(train("--set image_size=40")), "multiple of 16");
-    expect(run(train("--device cuda --output " + (root / "c").string())), "no CUDA backend");
+    const std::string on_gpu = train("--device cuda --output " + (root / "c").string());
+#ifdef BF_HAVE_CUDA
+    expect(run(on_gpu, "CUDA_VISIBLE_DEVICES= "), "cuda:0 is not there; this process sees 0 GPUs");
+#else
+    expect(run(on_gpu), "cuda is not part of this build; hint: configure with -DBF_CUDA=ON");
+#endif
+    EXPECT_FALSE(fs::exists(root / "c"));
     std::ofstream(root / "line.toml") << "lr = 0.1\n\nbatch_sise = 3\n";
     expect(run("train " + (root / "line.toml").string()), "line.toml:3");
     std::ofstream(root / "broken.toml") << "lr = \n";
