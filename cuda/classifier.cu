@@ -4,7 +4,6 @@
 #include <type_traits>
 
 #include "bf/math/classifier_rows.hpp"
-#include "classifier.hpp"
 #include "gemm.hpp"
 #include "launch.cuh"
 
@@ -473,6 +472,8 @@ void launch_compensate(Context& context, const math::Compensation& rule, const T
 }
 
 }  // namespace
+
+// Entries of KernelTable; see bf/kernels/cpu_classifier.hpp for what each does.
 
 void inverse_norms(Context& context, const Tensor& x, const Tensor& y) {
     if (x.dim(0) == 0) return;

@@ -18,8 +18,4 @@ struct GemmOperand {
 void gemm(Context& context, std::int64_t m, std::int64_t n, std::int64_t k, double alpha, const GemmOperand& a,
           const GemmOperand& b, double beta, void* c, DType c_dtype, std::int64_t ldc);
 
-/// KernelTable::gemm.
-void gemm(Context& context, bool trans_a, bool trans_b, double alpha, const Tensor& a, const Tensor& b, double beta,
-          const Tensor& c);
-
 }  // namespace bf::cuda
