@@ -13,6 +13,7 @@ classifier alone and for inference; --json writes the rows, after each one, so t
 """
 import argparse
 import contextlib
+import gc
 import json
 import math
 import statistics
@@ -338,6 +339,7 @@ def main():
                 row = {**case, "error": "out of memory"}
             except Exception as error:  # one row's failure (often torch.compile) must not lose the others
                 row = {**case, "error": f"{type(error).__name__}: {str(error)[:200]}"}
+        gc.collect()  # a row's tensors must not count in the next row's peak
         if args.device == "cuda":
             torch.cuda.empty_cache()
         if case["compile"] and hasattr(torch, "_dynamo"):
