@@ -24,6 +24,9 @@ struct ClassifierWeights {
     Tensor inverse_norm;  ///< [K]
     std::int64_t class_begin = 0;
     double scale = 64;
+    /// Operands of the large products: bf16 lets a GPU round unit rows and gradients of logits to bf16 (sums in f32);
+    /// any other value keeps the dtype of w. The CPU never rounds.
+    DType products = DType::f32;
 };
 
 /// Row statistics over a range of classes: shards of W join by reduction (ops/margin_softmax.hpp).

@@ -20,14 +20,25 @@ struct Compensation {
             tt += w_then[d] * w_then[d];
             nn += w_now[d] * w_now[d];
         }
-        const T tiny = static_cast<T>(1e-12);
-        const T norm_e = std::sqrt(ee), norm_then = at_least(std::sqrt(tt), tiny),
-                norm_now = at_least(std::sqrt(nn), tiny);
-        const T then = norm_e / norm_then, now = norm_e / norm_now;
-        if (direction_only)
-            for (long long d = 0; d < dim; ++d) out[d] = e[d] + (now * w_now[d] - then * w_then[d]);
-        else  // a row that did not move leaves e as it is, to the bit
-            for (long long d = 0; d < dim; ++d) out[d] = e[d] + then * (w_now[d] - w_then[d]);
+        const Factors<T> f = factors(ee, tt, nn);
+        for (long long d = 0; d < dim; ++d) out[d] = entry(e[d], w_then[d], w_now[d], f);
+    }
+    /// What multiplies the two rows of W.
+    template <class T>
+    struct Factors {
+        T then, now;
+    };
+    /// From the squared norms of e, w_then and w_now.
+    template <class T>
+    BF_HD Factors<T> factors(T ee, T tt, T nn) const {
+        const T tiny = static_cast<T>(1e-12), norm_e = std::sqrt(ee);
+        return {norm_e / at_least(std::sqrt(tt), tiny), norm_e / at_least(std::sqrt(nn), tiny)};
+    }
+    /// One value of the row.
+    template <class T>
+    BF_HD T entry(T e, T w_then, T w_now, const Factors<T>& f) const {
+        // without direction_only a row that did not move leaves e as it is, to the bit
+        return direction_only ? e + (f.now * w_now - f.then * w_then) : e + f.then * (w_now - w_then);
     }
 
   private:

@@ -20,6 +20,7 @@ struct MarginSoftmaxOptions {
     Margin margin{};
     std::int64_t batch_total = 0;  ///< rows of the whole step when it is cut into micro-batches; 0: the rows of e
     ClassifierMemory memory{};
+    DType products = DType::f32;  ///< bf16: see ClassifierWeights::products
 };
 
 struct MarginSoftmaxResult {
@@ -125,7 +126,7 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
              "margin_softmax", "totals are smaller than the rows given; got batch_total ", batch_total,
              ", memory.total ", memory.total);
 
-    ClassifierWeights weights{w.value(), Tensor::empty({w.shape()[0]}, made), 0, scale};
+    ClassifierWeights weights{w.value(), Tensor::empty({w.shape()[0]}, made), 0, scale, options.products};
     kernels(device).inverse_norms(context(device), weights.w, weights.inverse_norm);
     const double classifier_rows = static_cast<double>(batch_total + memory.total);
     std::vector<ClassifierRows> sets;

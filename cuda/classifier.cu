@@ -1,0 +1,521 @@
+#include <cuda_bf16.h>
+
+#include <algorithm>
+#include <type_traits>
+
+#include "bf/math/classifier_rows.hpp"
+#include "gemm.hpp"
+#include "launch.cuh"
+
+// The margin softmax over many classes without its logits. Rows are divided by their norms once a call; cosines of a
+// tile of rows x classes come from one GEMM, are used by one kernel, and are overwritten by the next tile. The backward
+// passes make them again, turn them into gradients of logits and multiply once more, so that memory does not grow with
+// rows times classes. Tiles depend on the shape alone and every sum has a fixed order: the same bits from run to run.
+
+namespace bf::cuda {
+
+namespace {
+
+constexpr int threads = 256, warp = 32, rows_per_block = threads / warp;
+
+// A tile of 2^23 cosines is 32 MiB in f32 and stays in the L2 of a Hopper (50 MB) between the GEMM that writes it and
+// the kernel that reads it. 8,192 classes x D = 512 give the GEMM of dW one wave of 128 x 256 blocks on 132
+// multiprocessors. Scratch at D = 512: tile 32 + bf16 gradients 16 + unit classes 32 + sums of dW 32 MiB, twice that in
+// f64: below 256.
+constexpr std::int64_t tile_entries = std::int64_t{1} << 23, most_rows = 1024, most_classes = 16384;
+
+/// Length of the tiles that cut `total` into equal parts of at most `most`, a multiple of 128.
+std::int64_t even_tiles(std::int64_t total, std::int64_t most) {
+    const std::int64_t parts = std::max<std::int64_t>(1, (total + most - 1) / most),
+                       length = (total + parts - 1) / parts;
+    return (length + 127) / 128 * 128;
+}
+
+struct Tiling {
+    std::int64_t rows, classes;
+
+    Tiling(std::int64_t row_count, std::int64_t class_count, std::int64_t dim) {
+        rows = even_tiles(row_count, most_rows);
+        const std::int64_t most =
+            std::min({most_classes, tile_entries / rows, tile_entries / std::max<std::int64_t>(dim, 1)});
+        classes = even_tiles(class_count, std::max<std::int64_t>(128, most / 128 * 128));
+    }
+};
+
+unsigned blocks_of(std::int64_t rows, std::int64_t each) { return static_cast<unsigned>((rows + each - 1) / each); }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Device code. Rows of D values belong to a warp each; rows of tiles to a block.
+
+template <class T>
+__device__ T warp_sum(T value) {
+    for (int step = warp / 2; step > 0; step /= 2) value += __shfl_xor_sync(0xffffffffu, value, step);
+    return value;
+}
+
+/// The row of this warp; rows beyond the end are for the caller to leave out.
+__device__ std::int64_t warp_row() { return blockIdx.x * std::int64_t{rows_per_block} + threadIdx.x / warp; }
+
+template <class U, class T>
+__device__ U rounded(T value) {
+    if constexpr (std::is_same_v<U, __nv_bfloat16>)
+        return __float2bfloat16_rn(value);
+    else
+        return value;
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    inverse_norm_kernel(std::int64_t rows, std::int64_t dim, const T* x, T* out) {
+    const std::int64_t r = warp_row();
+    if (r >= rows) return;
+    T sum = 0;
+    for (std::int64_t d = threadIdx.x % warp; d < dim; d += warp) sum += x[r * dim + d] * x[r * dim + d];
+    sum = warp_sum(sum);
+    const T norm = std::sqrt(sum), least = static_cast<T>(1e-12);
+    if (threadIdx.x % warp == 0) out[r] = T(1) / (norm > least ? norm : least);
+}
+
+/// out [rows, ld] = x [rows, dim] times the inverse norms, in the dtype of the products; zeros beyond dim.
+template <class T, class U>
+__global__ void __launch_bounds__(threads)
+    unit_rows_kernel(std::int64_t rows, std::int64_t dim, std::int64_t ld, const T* x, const T* inverse_norm, U* out) {
+    const std::int64_t r = warp_row();
+    if (r >= rows) return;
+    const T inverse = inverse_norm[r];
+    for (std::int64_t d = threadIdx.x % warp; d < ld; d += warp)
+        out[r * ld + d] = rounded<U>(d < dim ? x[r * dim + d] * inverse : T(0));
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    target_cosine_kernel(std::int64_t rows, std::int64_t dim, std::int64_t classes, std::int64_t class_begin,
+                         const T* x, const T* inverse_x, const T* w, const T* inverse_w, const std::int64_t* labels,
+                         T* cosine) {
+    const std::int64_t r = warp_row();
+    if (r >= rows) return;
+    const std::int64_t k = labels[r] - class_begin;
+    const bool inside = k >= 0 && k < classes;
+    T sum = 0;
+    if (inside)
+        for (std::int64_t d = threadIdx.x % warp; d < dim; d += warp) sum += x[r * dim + d] * w[k * dim + d];
+    sum = warp_sum(sum);
+    if (threadIdx.x % warp == 0) cosine[r] = inside ? sum * inverse_x[r] * inverse_w[k] : T(0);
+}
+
+/// 16 bytes of a tile, moved as one.
+template <class T>
+struct alignas(16) Pack {
+    static constexpr int count = 16 / sizeof(T);
+    T v[count];
+};
+
+template <class T>
+__device__ math::OnlineSum<T> shuffled(const math::OnlineSum<T>& s, int step) {
+    return {__shfl_xor_sync(0xffffffffu, s.largest, step), __shfl_xor_sync(0xffffffffu, s.sum, step)};
+}
+
+/// Joins the cosines of one row of the tile into the row's statistics; `first`: they start here.
+template <class T>
+__global__ void __launch_bounds__(threads)
+    statistics_kernel(const T* tile, std::int64_t ld, std::int64_t width, T scale, const std::int64_t* labels,
+                      std::int64_t first_class, bool first, T* largest, T* sum) {
+    constexpr int count = Pack<T>::count;
+    const std::int64_t r = blockIdx.x, own = labels[r] - first_class;
+    const T none = -static_cast<T>(HUGE_VAL);
+    math::OnlineSum<T> s;
+    for (std::int64_t k = threadIdx.x * count; k < width; k += threads * count) {
+        const auto cosines = *reinterpret_cast<const Pack<T>*>(tile + r * ld + k);
+        T logits[count];
+        for (int i = 0; i < count; ++i)
+            logits[i] = k + i < width && k + i != own ? math::tile_logit(cosines.v[i], scale) : none;
+        s.add(logits);
+    }
+    for (int step = warp / 2; step > 0; step /= 2) s.join(shuffled(s, step));
+    __shared__ T tops[rows_per_block], sums[rows_per_block];
+    if (threadIdx.x % warp == 0) {
+        tops[threadIdx.x / warp] = s.largest;
+        sums[threadIdx.x / warp] = s.sum;
+    }
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    math::OnlineSum<T> all;
+    if (!first) all = {largest[r], sum[r]};
+    for (int i = 0; i < rows_per_block; ++i) all.join({tops[i], sums[i]});
+    largest[r] = all.largest;
+    sum[r] = all.sum;
+}
+
+/// All rows in one block: the order of the two sums is fixed, and the work is O(rows).
+template <class T>
+__global__ void __launch_bounds__(1024)
+    margin_rows_kernel(Margin margin, T scale, std::int64_t rows, const T* largest, const T* sum, const T* cosine,
+                       T* target_logit, T* slope, T* log_sum_exp, T* loss, T* correct) {
+    double total = 0, hits = 0;
+    for (std::int64_t r = threadIdx.x; r < rows; r += 1024) {
+        const auto row = math::margin_row(margin, scale, largest[r], sum[r], cosine[r]);
+        target_logit[r] = row.target_logit;
+        slope[r] = row.slope;
+        log_sum_exp[r] = row.log_sum_exp;
+        total += static_cast<double>(row.loss());
+        hits += scale * cosine[r] > largest[r] ? 1 : 0;
+    }
+    total = warp_sum(total);
+    hits = warp_sum(hits);
+    __shared__ double totals[warp], hit_counts[warp];
+    if (threadIdx.x % warp == 0) {
+        totals[threadIdx.x / warp] = total;
+        hit_counts[threadIdx.x / warp] = hits;
+    }
+    __syncthreads();
+    if (threadIdx.x >= warp) return;
+    total = warp_sum(totals[threadIdx.x]);
+    hits = warp_sum(hit_counts[threadIdx.x]);
+    if (threadIdx.x == 0) {
+        *loss = static_cast<T>(total);
+        *correct = static_cast<T>(hits);
+    }
+}
+
+/// Turns the cosines of a tile into d loss / d logit, in place or, in bf16, beside it: rows down, packs of classes
+/// across. The row's weight and the scale are the same everywhere and multiply the finished sums.
+template <class T, class U>
+__global__ void __launch_bounds__(threads)
+    gradient_kernel(const T* tile, std::int64_t ld, std::int64_t width, T scale, const math::GradientRow<T>* rows,
+                    std::int64_t first_class, U* out) {
+    constexpr int count = Pack<T>::count;
+    struct alignas(sizeof(U) * count) Out {
+        U v[count];
+    };
+    const std::int64_t r = blockIdx.y, k = (blockIdx.x * std::int64_t{threads} + threadIdx.x) * count;
+    if (k >= width) return;  // a pack that starts inside ends inside the tile's ld
+    const math::GradientRow<T> row = rows[r];
+    const auto cosines = *reinterpret_cast<const Pack<T>*>(tile + r * ld + k);
+    Out g;
+    for (int i = 0; i < count; ++i) g.v[i] = rounded<U>(row(cosines.v[i], scale, first_class + k + i));
+    *reinterpret_cast<Out*>(out + r * ld + k) = g;
+}
+
+/// What the gradient kernel reads of each row, side by side.
+template <class T>
+struct GatherGradientRows {
+    const T *log_sum_exp, *target_logit, *slope;
+    const std::int64_t* labels;
+    math::GradientRow<T>* out;
+    BF_HD void operator()(std::int64_t r) const { out[r] = {log_sum_exp[r], target_logit[r], slope[r], labels[r]}; }
+};
+
+/// A scalar in device memory.
+struct DeviceScalar {
+    const void* at;
+    bool wide;
+    __device__ double value() const {
+        return wide ? *static_cast<const double*>(at) : static_cast<double>(*static_cast<const float*>(at));
+    }
+};
+
+/// out (+)= the gradient of raw rows from the sums g of their unit rows.
+template <class T, bool accumulate>
+__global__ void __launch_bounds__(threads)
+    project_kernel(std::int64_t rows, std::int64_t dim, const T* g, const T* x, const T* inverse_norm, double weight,
+                   DeviceScalar seed, T* out) {
+    const std::int64_t r = warp_row();
+    if (r >= rows) return;
+    T dot = 0;
+    for (std::int64_t d = threadIdx.x % warp; d < dim; d += warp) dot += g[r * dim + d] * x[r * dim + d];
+    math::UnitGradient<T> gradient{inverse_norm[r], static_cast<T>(weight * seed.value()), T(0)};
+    gradient.finish(warp_sum(dot));
+    for (std::int64_t d = threadIdx.x % warp; d < dim; d += warp) {
+        const std::int64_t i = r * dim + d;
+        out[i] = accumulate ? out[i] + gradient(g[i], x[i]) : gradient(g[i], x[i]);
+    }
+}
+
+template <class T>
+__global__ void __launch_bounds__(threads)
+    compensate_kernel(math::Compensation rule, std::int64_t rows, std::int64_t dim, const T* e, const T* then,
+                      const std::int64_t* labels, const T* w, T* out) {
+    const std::int64_t r = warp_row();
+    if (r >= rows) return;
+    const T *from = e + r * dim, *old = then + r * dim, *now = w + labels[r] * dim;
+    T ee = 0, tt = 0, nn = 0;
+    for (std::int64_t d = threadIdx.x % warp; d < dim; d += warp) {
+        ee += from[d] * from[d];
+        tt += old[d] * old[d];
+        nn += now[d] * now[d];
+    }
+    const auto factors = rule.factors(warp_sum(ee), warp_sum(tt), warp_sum(nn));
+    for (std::int64_t d = threadIdx.x % warp; d < dim;
+         d += warp)  // out may be e: each value is read before it is written
+        out[r * dim + d] = rule.entry(from[d], old[d], now[d], factors);
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Host side.
+
+template <class T>
+const T* in(const Tensor& t) {
+    return static_cast<const T*>(t.raw());
+}
+template <class T>
+T* at(const Tensor& t) {
+    return static_cast<T*>(t.raw());
+}
+
+template <class U>
+constexpr DType product_dtype =
+    std::is_same_v<U, __nv_bfloat16> ? DType::bf16
+                                     : dtype_of<std::conditional_t<std::is_same_v<U, double>, double, float>>;
+
+/// Calls f<T, U>() with the dtype of w and the dtype of the products' operands.
+template <class F>
+void visit_products(const ClassifierWeights& weights, F&& f) {
+    if (weights.w.dtype() == DType::f32 && weights.products == DType::bf16)
+        f.template operator()<float, __nv_bfloat16>();
+    else
+        visit_real(weights.w.dtype(), "margin_softmax", [&]<class T>() { f.template operator()<T, T>(); });
+}
+
+/// Rows and classes of one call, cut into tiles: holds the scratch and makes tiles of cosines.
+template <class T, class U>
+class Tiles {
+  public:
+    Tiles(Context& context, const ClassifierWeights& weights, std::int64_t row_count)
+        : context_(context),
+          weights_(weights),
+          rows_(row_count),
+          classes_(weights.w.dim(0)),
+          dim_(weights.w.dim(1)),
+          ld_((dim_ + 7) / 8 * 8),  // tensor cores want rows of whole 16 bytes; zeros do no harm
+          tiling_(row_count, classes_, dim_) {
+        const Device device = context.device;
+        unit_x_ = Tensor::empty({rows_, ld_}, {.dtype = product_dtype<U>, .device = device});
+        unit_w_ = Tensor::empty({tiling_.classes, ld_}, {.dtype = product_dtype<U>, .device = device});
+        tile_ = Tensor::empty({tiling_.rows, tiling_.classes}, {.dtype = dtype_of<T>, .device = device});
+        gradients_ = tile_;
+    }
+    const Tiling& tiling() const { return tiling_; }
+
+    /// A matrix [count, D] for the sums of the next products.
+    Tensor sums(std::int64_t count) const {
+        return Tensor::empty({count, dim_}, {.dtype = dtype_of<T>, .device = context_.device});
+    }
+    /// Puts a set of rows at rows [begin, ..) of the call.
+    void add_rows(const ClassifierRows& rows, std::int64_t begin) {
+        unit_rows(rows.x, rows.inverse_norm, rows.count(), at<U>(unit_x_) + begin * ld_);
+    }
+    /// The same, with what gradient() needs of them.
+    void add_gradient_rows(const ClassifierRows& rows, std::int64_t begin) {
+        if (!rows_data_.defined()) {
+            const auto bytes = rows_ * static_cast<std::int64_t>(sizeof(math::GradientRow<T>));
+            rows_data_ = Tensor::empty({bytes}, {.dtype = DType::u8, .device = context_.device});
+            if constexpr (!std::is_same_v<T, U>)
+                gradients_ = Tensor::empty(tile_.shape(), {.dtype = product_dtype<U>, .device = context_.device});
+        }
+        add_rows(rows, begin);
+        for_each(context_, rows.count(),
+                 GatherGradientRows<T>{in<T>(rows.log_sum_exp), in<T>(rows.target_logit), in<T>(rows.slope),
+                                       in<std::int64_t>(rows.labels), at<math::GradientRow<T>>(rows_data_) + begin});
+    }
+    /// Calls f(k0, k1) for each tile of classes, its unit rows being ready.
+    template <class F>
+    void each_class_tile(const F& f) {
+        for (std::int64_t k0 = 0; k0 < classes_; k0 += tiling_.classes) {
+            const std::int64_t k1 = std::min(classes_, k0 + tiling_.classes);
+            unit_rows(weights_.w.rows(k0, k1), weights_.inverse_norm.rows(k0, k1), k1 - k0, at<U>(unit_w_));
+            f(k0, k1);
+        }
+    }
+    /// Calls f(r0, r1) for each tile of rows.
+    template <class F>
+    void each_row_tile(const F& f) const {
+        for (std::int64_t r0 = 0; r0 < rows_; r0 += tiling_.rows) f(r0, std::min(rows_, r0 + tiling_.rows));
+    }
+    /// Cosines of rows [r0, r1) with the present classes.
+    const T* cosines(std::int64_t r0, std::int64_t r1, std::int64_t width) {
+        gemm(context_, r1 - r0, width, ld_, 1, {at<U>(unit_x_) + r0 * ld_, product_dtype<U>, ld_, false},
+             {unit_w_.raw(), product_dtype<U>, ld_, true}, 0, tile_.raw(), dtype_of<T>, tiling_.classes);
+        return at<T>(tile_);
+    }
+    /// d loss / d logit of the same tile; the cosines are gone where it is made in place.
+    void gradient(std::int64_t r0, std::int64_t r1, std::int64_t k0, std::int64_t k1) {
+        const T* tile = cosines(r0, r1, k1 - k0);
+        const dim3 grid(blocks_of(k1 - k0, threads * Pack<T>::count), static_cast<unsigned>(r1 - r0));
+        gradient_kernel<T, U><<<grid, threads, 0, backend(context_).stream>>>(
+            tile, tiling_.classes, k1 - k0, static_cast<T>(weights_.scale), at<math::GradientRow<T>>(rows_data_) + r0,
+            weights_.class_begin + k0, at<U>(gradients_));
+        BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
+    }
+    /// sums [classes, D] (+)= gradient^T unit rows.
+    void add_class_sums(std::int64_t r0, std::int64_t r1, std::int64_t width, T* sums) {
+        gemm(context_, width, dim_, r1 - r0, 1, {gradients_.raw(), product_dtype<U>, tiling_.classes, true},
+             {at<U>(unit_x_) + r0 * ld_, product_dtype<U>, ld_, false}, r0 == 0 ? 0 : 1, sums, dtype_of<T>, dim_);
+    }
+    /// sums [rows, D] (+)= gradient unit classes.
+    void add_row_sums(std::int64_t r0, std::int64_t r1, std::int64_t k0, std::int64_t width, T* sums) {
+        gemm(context_, r1 - r0, dim_, width, 1, {gradients_.raw(), product_dtype<U>, tiling_.classes, false},
+             {unit_w_.raw(), product_dtype<U>, ld_, false}, k0 == 0 ? 0 : 1, sums + r0 * dim_, dtype_of<T>, dim_);
+    }
+
+  private:
+    void unit_rows(const Tensor& x, const Tensor& inverse_norm, std::int64_t count, U* out) {
+        if (count == 0) return;
+        unit_rows_kernel<T, U><<<blocks_of(count, rows_per_block), threads, 0, backend(context_).stream>>>(
+            count, dim_, ld_, in<T>(x), in<T>(inverse_norm), out);
+        BF_CUDA(cudaGetLastError(), "rows ", count, ", D ", dim_);
+    }
+
+    Context& context_;
+    const ClassifierWeights& weights_;
+    std::int64_t rows_, classes_, dim_, ld_;
+    Tiling tiling_;
+    Tensor unit_x_, unit_w_, tile_, gradients_, rows_data_;
+};
+
+/// out (+)= through the normalisation of rows x [n, D], times weight and seed.
+template <class T, bool accumulate>
+void project(Context& context, const T* g, const Tensor& x, const Tensor& inverse_norm, double weight,
+             const Tensor& seed, const Tensor& out) {
+    const std::int64_t rows = x.dim(0), dim = x.dim(1);
+    if (rows == 0) return;
+    project_kernel<T, accumulate><<<blocks_of(rows, rows_per_block), threads, 0, backend(context).stream>>>(
+        rows, dim, g, in<T>(x), in<T>(inverse_norm), weight, DeviceScalar{seed.raw(), seed.dtype() == DType::f64},
+        at<T>(out));
+    BF_CUDA(cudaGetLastError(), "rows ", rows, ", D ", dim);
+}
+
+template <class T>
+void launch_inverse_norms(Context& context, const Tensor& x, const Tensor& y) {
+    inverse_norm_kernel<T><<<blocks_of(x.dim(0), rows_per_block), threads, 0, backend(context).stream>>>(
+        x.dim(0), x.dim(1), in<T>(x), at<T>(y));
+    BF_CUDA(cudaGetLastError(), "rows ", x.dim(0), ", D ", x.dim(1));
+}
+
+template <class T>
+void launch_target_cosine(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
+                          const Tensor& cosine) {
+    target_cosine_kernel<T><<<blocks_of(rows.count(), rows_per_block), threads, 0, backend(context).stream>>>(
+        rows.count(), rows.x.dim(1), weights.w.dim(0), weights.class_begin, in<T>(rows.x), in<T>(rows.inverse_norm),
+        in<T>(weights.w), in<T>(weights.inverse_norm), in<std::int64_t>(rows.labels), at<T>(cosine));
+    BF_CUDA(cudaGetLastError(), "rows ", rows.count());
+}
+
+template <class T, class U>
+void tiled_statistics(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
+                      const Tensor& largest, const Tensor& sum) {
+    Tiles<T, U> tiles(context, weights, rows.count());
+    tiles.add_rows(rows, 0);
+    tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
+        tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
+            const T* tile = tiles.cosines(r0, r1, k1 - k0);
+            statistics_kernel<T><<<static_cast<unsigned>(r1 - r0), threads, 0, backend(context).stream>>>(
+                tile, tiles.tiling().classes, k1 - k0, static_cast<T>(weights.scale),
+                in<std::int64_t>(rows.labels) + r0, weights.class_begin + k0, k0 == 0, at<T>(largest) + r0,
+                at<T>(sum) + r0);
+            BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
+        });
+    });
+}
+
+template <class T>
+void launch_margin_rows(Context& context, const Margin& margin, double scale, const ClassifierRows& rows,
+                        const ClassifierStatistics& s, const Tensor& loss, const Tensor& correct) {
+    margin_rows_kernel<T><<<1, 1024, 0, backend(context).stream>>>(
+        margin, static_cast<T>(scale), rows.count(), in<T>(s.largest), in<T>(s.sum), in<T>(s.cosine),
+        at<T>(rows.target_logit), at<T>(rows.slope), at<T>(rows.log_sum_exp), at<T>(loss), at<T>(correct));
+    BF_CUDA(cudaGetLastError(), "rows ", rows.count());
+}
+
+template <class T, class U>
+void tiled_dw(Context& context, const ClassifierRows* sets, int set_count, double row_weight, const Tensor& seed,
+              const ClassifierWeights& weights, const Tensor& dw) {
+    std::int64_t rows = 0;
+    for (int s = 0; s < set_count; ++s) rows += sets[s].count();
+    if (rows == 0) return;
+    Tiles<T, U> tiles(context, weights, rows);
+    std::int64_t begin = 0;
+    for (int s = 0; s < set_count; begin += sets[s++].count())
+        if (sets[s].count() > 0) tiles.add_gradient_rows(sets[s], begin);
+    const Tensor sums = tiles.sums(tiles.tiling().classes);
+    tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
+        tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
+            tiles.gradient(r0, r1, k0, k1);
+            tiles.add_class_sums(r0, r1, k1 - k0, at<T>(sums));
+        });
+        project<T, true>(context, in<T>(sums), weights.w.rows(k0, k1), weights.inverse_norm.rows(k0, k1),
+                         row_weight * weights.scale, seed, dw.rows(k0, k1));
+    });
+}
+
+template <class T, class U>
+void tiled_dx(Context& context, const ClassifierRows& rows, double row_weight, const Tensor& seed,
+              const ClassifierWeights& weights, const Tensor& dx) {
+    Tiles<T, U> tiles(context, weights, rows.count());
+    tiles.add_gradient_rows(rows, 0);
+    const Tensor sums = tiles.sums(rows.count());
+    tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
+        tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
+            tiles.gradient(r0, r1, k0, k1);
+            tiles.add_row_sums(r0, r1, k0, k1 - k0, at<T>(sums));
+        });
+    });
+    project<T, false>(context, in<T>(sums), rows.x, rows.inverse_norm, row_weight * weights.scale, seed, dx);
+}
+
+template <class T>
+void launch_compensate(Context& context, const math::Compensation& rule, const Tensor& e, const Tensor& then,
+                       const Tensor& labels, const Tensor& w, const Tensor& out) {
+    const std::int64_t rows = labels.numel(), dim = w.dim(1);
+    compensate_kernel<T><<<blocks_of(rows, rows_per_block), threads, 0, backend(context).stream>>>(
+        rule, rows, dim, in<T>(e), in<T>(then), in<std::int64_t>(labels), in<T>(w), at<T>(out));
+    BF_CUDA(cudaGetLastError(), "rows ", rows, ", D ", dim);
+}
+
+}  // namespace
+
+// Entries of KernelTable; see bf/kernels/cpu_classifier.hpp for what each does.
+
+void inverse_norms(Context& context, const Tensor& x, const Tensor& y) {
+    if (x.dim(0) == 0) return;
+    visit_real(x.dtype(), "margin_softmax", [&]<class T>() { launch_inverse_norms<T>(context, x, y); });
+}
+
+void target_cosine(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
+                   const Tensor& cosine) {
+    if (rows.count() == 0) return;
+    visit_real(cosine.dtype(), "margin_softmax",
+               [&]<class T>() { launch_target_cosine<T>(context, rows, weights, cosine); });
+}
+
+void classifier_statistics(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
+                           const Tensor& largest, const Tensor& sum) {
+    if (rows.count() == 0) return;
+    visit_products(weights, [&]<class T, class U>() { tiled_statistics<T, U>(context, rows, weights, largest, sum); });
+}
+
+void margin_rows(Context& context, const Margin& margin, double scale, const ClassifierRows& rows,
+                 const ClassifierStatistics& statistics, const Tensor& loss, const Tensor& correct) {
+    visit_real(rows.x.dtype(), "margin_softmax",
+               [&]<class T>() { launch_margin_rows<T>(context, margin, scale, rows, statistics, loss, correct); });
+}
+
+void classifier_dw(Context& context, const ClassifierRows* sets, int set_count, double row_weight, const Tensor& seed,
+                   const ClassifierWeights& weights, const Tensor& dw) {
+    visit_products(
+        weights, [&]<class T, class U>() { tiled_dw<T, U>(context, sets, set_count, row_weight, seed, weights, dw); });
+}
+
+void classifier_dx(Context& context, const ClassifierRows& rows, double row_weight, const Tensor& seed,
+                   const ClassifierWeights& weights, const Tensor& dx) {
+    if (rows.count() == 0) return;
+    visit_products(weights, [&]<class T, class U>() { tiled_dx<T, U>(context, rows, row_weight, seed, weights, dx); });
+}
+
+void compensate(Context& context, const math::Compensation& rule, const Tensor& e, const Tensor& then,
+                const Tensor& labels, const Tensor& w, const Tensor& out) {
+    if (labels.numel() == 0) return;
+    visit_real(w.dtype(), "compensate",
+               [&]<class T>() { launch_compensate<T>(context, rule, e, then, labels, w, out); });
+}
+
+}  // namespace bf::cuda
