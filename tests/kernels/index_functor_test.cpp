@@ -321,8 +321,9 @@ void channel_sums(std::int64_t rows, std::int64_t channels, const Op& op, Join&&
 template <class S, int V, int inputs, class Op>
 void channel_map(std::int64_t rows, std::int64_t channels, const Op& op, const Tensor& out,
                  std::array<const S*, static_cast<std::size_t>(inputs)> in) {
-    math::ChannelMap<Op, S, V, inputs> f{op,   {},       out.data<S>(),
-                                         rows, channels, math::channel_workers(rows, channels / V)};
+    // few workers, so that one has several rows and an odd one at the end
+    const std::int64_t workers = math::smaller(37, math::channel_workers(rows, channels / V));
+    math::ChannelMap<Op, S, V, inputs> f{op, {}, out.data<S>(), rows, channels, workers};
     for (std::size_t j = 0; j < in.size(); ++j) f.in[j] = in[j];
     for_each(f.indices(), f);
 }

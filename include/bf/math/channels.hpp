@@ -31,15 +31,26 @@ struct ChannelMap {
         const std::int64_t first = at.rest * V;
         typename Op::Channel channel[V];
         for (int k = 0; k < V; ++k) channel[k] = op.channel(first + k);
-        for (std::int64_t r = at.quotient; r < rows; r += workers) {
-            T x[inputs][V], y[V];
-            for (int j = 0; j < inputs; ++j) load<V>(in[j] + r * channels + first, true, x[j]);
+        std::int64_t r = at.quotient;
+        for (; r + workers < rows; r += 2 * workers) map_rows<2>(channel, r, first);
+        for (; r < rows; r += workers) map_rows<1>(channel, r, first);
+    }
+
+  private:
+    /// `count` rows, all read before the first is written: more bytes on the way at a time.
+    template <int count>
+    BF_HD void map_rows(const typename Op::Channel* channel, std::int64_t row, std::int64_t first) const {
+        T x[count][inputs][V];
+        for (int u = 0; u < count; ++u)
+            for (int j = 0; j < inputs; ++j) load<V>(in[j] + (row + u * workers) * channels + first, true, x[u][j]);
+        for (int u = 0; u < count; ++u) {
+            T y[V];
             for (int k = 0; k < V; ++k) {
                 T arguments[inputs];
-                for (int j = 0; j < inputs; ++j) arguments[j] = x[j][k];
+                for (int j = 0; j < inputs; ++j) arguments[j] = x[u][j][k];
                 y[k] = op(channel[k], arguments);
             }
-            store<V>(out + r * channels + first, true, y);
+            store<V>(out + (row + u * workers) * channels + first, true, y);
         }
     }
 };
@@ -143,8 +154,12 @@ struct ChannelSums {
         if (lane >= g.lanes) return s;
         typename Op::Channel channel[V];
         for (int k = 0; k < V; ++k) channel[k] = op.channel(lane * V + k, begin);
-        for (std::int64_t r = begin + member; r < smaller(g.rows, begin + g.chunk); r += fold_threads / columns)
-            op.template add<V>(channel, r * g.channels + lane * V, s.first, s.second);
+        const std::int64_t step = fold_threads / columns, end = smaller(g.rows, begin + g.chunk);
+        std::int64_t r = begin + member;
+        for (; r + 3 * step < end; r += 4 * step)  // four rows whose reads do not wait for each other
+            for (int u = 0; u < 4; ++u)
+                op.template add<V>(channel, (r + u * step) * g.channels + lane * V, s.first, s.second);
+        for (; r < end; r += step) op.template add<V>(channel, r * g.channels + lane * V, s.first, s.second);
         return s;
     }
     BF_HD static State combine(const State& a, const State& b) {
