@@ -1,4 +1,7 @@
 #pragma once
+#include <memory>
+#include <utility>
+
 #include "bf/core/device_memory.hpp"
 
 namespace bf {
@@ -6,10 +9,15 @@ namespace bf {
 /// A block of memory on a device; tensors share it.
 class Storage {
   public:
-    Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device) {
+    Storage(std::size_t bytes, Device device) : bytes_(bytes), device_(device), owned_(true) {
         data_ = device_memory(device).allocate(bytes, device.index);
     }
-    ~Storage() { device_memory(device_).deallocate(data_, bytes_, device_.index); }
+    /// Memory of someone else; `owner` is held as long as the storage lives and may be empty.
+    Storage(void* data, std::size_t bytes, Device device, std::shared_ptr<void> owner)
+        : data_(data), bytes_(bytes), device_(device), owned_(false), owner_(std::move(owner)) {}
+    ~Storage() {
+        if (owned_) device_memory(device_).deallocate(data_, bytes_, device_.index);
+    }
     Storage(const Storage&) = delete;
     Storage& operator=(const Storage&) = delete;
 
@@ -21,6 +29,8 @@ class Storage {
     void* data_ = nullptr;
     std::size_t bytes_;
     Device device_;
+    bool owned_;
+    std::shared_ptr<void> owner_;
 };
 
 }  // namespace bf

@@ -38,6 +38,18 @@ class Tensor {
             std::make_shared<Storage>(static_cast<std::size_t>(shape.numel()) * size_of(options.dtype), options.device);
         return t;
     }
+    /// A tensor over memory that someone else owns, dense, of at least the shape's bytes; `owner` is held as long as a
+    /// tensor shares it. With an empty owner the caller keeps the memory alive.
+    static Tensor over(void* data, const Shape& shape, const TensorOptions& options, std::shared_ptr<void> owner = {}) {
+        BF_CHECK(options.format == Format::plain || shape.rank() == 4, "tensor", "nhwc wants rank 4; got ", shape);
+        Tensor t;
+        t.shape_ = shape;
+        t.dtype_ = options.dtype;
+        t.format_ = options.format;
+        t.storage_ = std::make_shared<Storage>(data, static_cast<std::size_t>(shape.numel()) * size_of(options.dtype),
+                                               options.device, std::move(owner));
+        return t;
+    }
     /// A new tensor of zero bytes.
     static Tensor zeros(const Shape& shape, const TensorOptions& options = {}) {
         Tensor t = empty(shape, options);
