@@ -27,7 +27,7 @@ struct DeviceRuntime {
 
     // host memory that the device reads and writes by itself
     void* (*pin)(std::size_t bytes, int index);
-    void (*unpin)(void* p, std::size_t bytes, int index);
+    void (*unpin)(void* p, std::size_t bytes, int index);  ///< waits for the copies that were queued from and to it
     /// Queues a copy; the host side is pinned memory, left alone until an event recorded behind the copy has passed.
     void (*copy)(void* to, const void* from, std::size_t bytes, CopyKind kind, Lane lane, int index);
 
