@@ -19,3 +19,4 @@
 #include "bf/optim/schedule.hpp"
 #include "bf/train/embed.hpp"
 #include "bf/train/trainer.hpp"
+#include "bf/train/upload.hpp"

@@ -245,6 +245,7 @@ TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
     const auto run = [&](BroadFace& broad, const Var& w, int parts) {
         std::vector<Tensor> gradients;
         double loss = 0, classifier_loss = 0;
+        std::vector<bf::ForwardState> forwards;
         for (int m = 0; m < parts; ++m) {
             const Var e = Var::leaf(x.rows(m * 6 / parts, (m + 1) * 6 / parts).clone());
             bf::ForwardState s{.step = 1,
@@ -259,8 +260,9 @@ TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
             bf::backward(r.loss);
             loss += r.loss.value().item();
             classifier_loss += r.classifier_loss.item();
+            forwards.push_back(s);
         }
-        bf::StepState s{1, w};
+        bf::StepState s{1, w, forwards};
         bf::run_before_step(broad, s);
         return std::pair{loss, classifier_loss};
     };
@@ -294,11 +296,12 @@ TEST(BroadFace, SavedAndLoadedContinuesBitForBit) {
     large.load_state(saved);
     BroadFace original({.queue = 7}, 4);
     original.load_state(saved);
-    const ClassifierMemory all = original.memory(w, 4), newest = small.memory(w, 4), kept = large.memory(w, 4);
-    EXPECT_EQ(newest.total, 3);
-    expect_same_bits(newest.embeddings, all.embeddings.rows(4, 7));
-    EXPECT_EQ(kept.total, 7);
-    expect_same_bits(kept.embeddings, all.embeddings);
+    const bf::QueueRows all = original.queue().newest(7);
+    EXPECT_EQ(small.size(), 3);
+    expect_same_bits(small.queue().newest(3).embeddings, all.embeddings.rows(4, 7));
+    EXPECT_EQ(large.size(), 7);
+    expect_same_bits(large.queue().newest(7).embeddings, all.embeddings);
+    expect_same_bits(large.queue().newest(7).weights, all.weights);
     BroadFace other({.queue = 7}, 5);
     EXPECT_THROW(other.load_state(saved), bf::Error);
 }
