@@ -1,0 +1,57 @@
+#pragma once
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "bf/kernels/dispatch.hpp"
+#ifdef BF_EMULATED_DEVICE
+#include "emulated/emulated.hpp"
+#endif
+
+/// The device that tests for a GPU run on: a GPU, or where the build says so one that the CPU emulates.
+inline constexpr bf::Device test_device{bf::DeviceType::cuda, 0};
+
+/// What the device of this build is called in a test's report: nothing of an emulated one may pass for a GPU's.
+inline const char* test_device_kind() {
+#ifdef BF_EMULATED_DEVICE
+    return "emulated";
+#else
+    return "gpu";
+#endif
+}
+
+/// Why no device can be used; empty where one can.
+inline std::string no_test_device() {
+#ifdef BF_HAVE_CUDA
+    try {
+        bf::context(test_device);
+        return "";
+    } catch (const bf::Error& e) {
+        return e.what();
+    }
+#else
+    return "no CUDA backend in this build: not run on a device";
+#endif
+}
+
+/// Tests of this suite are skipped, with the reason, where no device can be used.
+class OnDevice : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
+        RecordProperty("device", test_device_kind());
+    }
+};
+
+#ifdef BF_EMULATED_DEVICE
+/// What the emulated device counted since this was made.
+class Counted {
+  public:
+    std::uint64_t host_waits() const { return bf::emulated::counters().host_waits - before_.host_waits; }
+    std::uint64_t launches() const { return bf::emulated::counters().launches - before_.launches; }
+    std::uint64_t graph_launches() const { return bf::emulated::counters().graph_launches - before_.graph_launches; }
+
+  private:
+    bf::emulated::Counters before_ = bf::emulated::counters();
+};
+#endif
