@@ -2,13 +2,13 @@
 """The peer of the benchmarks: the same training step in PyTorch.
 
 IResNet-50/100 (InsightFace's layers), ArcFace, and BroadFace as its authors' public rule has it: two separate terms,
-CE(X, W constant) + CE([queue; X constant], W), logits materialised, the queue kept by concatenation. It is meant to be
-a strong peer: bf16 autocast (the last linear and its batch norm in f32 with TF32, logits widened to f32 and then changed
-in place, so that few matrices of their size are held), channels_last, cuDNN's autotuner, fused SGD, no wait for the
-device within a step, with and without torch.compile; inference with weights that are bf16 already. The backbone's
-gradient is clipped at norm 5, as arcface_torch does. Prints images/s (median over steps, CUDA events) and peak memory
-for whole steps, for the classifier alone and for inference; --json writes the rows, after each one, so that a time limit
-loses nothing. compare.py makes one table of them and of bf's.
+CE(X, W constant) + CE([queue; X constant], W), logits materialised, the queue kept by concatenation. It is meant to
+be a strong peer: bf16 autocast (the last linear and its batch norm in f32 with TF32, logits widened to f32 and then
+changed in place, so that few matrices of their size are held), channels_last, cuDNN's autotuner, fused SGD, no wait
+for the device within a step, with and without torch.compile; inference with weights that are bf16 already. The
+backbone's gradient is clipped at norm 5, as arcface_torch does. Prints images/s (median over steps, CUDA events) and
+peak memory for whole steps, for the classifier alone and for inference; --json writes the rows, after each one, so
+that a time limit loses nothing. compare.py makes one table of them and of bf's.
 
     torch_arcface.py --network r100 --batch 256 --queue 0,8192,32768 --compile off --json peer.json
     torch_arcface.py --device cpu --quick          # a toy size: does it run
