@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """One table of bf's benchmarks and of the PyTorch peer, and which targets are met.
 
-    compare.py [--machine FILE] [--markdown FILE] [--card-gib N] bf.json peer.json ...
+    compare.py [--machine FILE] [--markdown FILE] [--merge FILE] [--card-gib N] bf.json peer.json ...
 
-Reads the result files of bench_step, bench_classifier and peers/torch_arcface.py. Files of several turns (bf, peer, bf,
-peer) may be given: of a row that was measured more than once the median time and the largest memory count. bf's rows in
-bf16 are compared; those in other precisions stand beside them under their own name. A row that was not measured is
-shown as "-", and a target that wants it as "not measured".
+Reads the result files of bench_step, bench_classifier and peers/torch_arcface.py, and lists of them that --merge wrote.
+Files of several turns (bf, peer, bf, peer) may be given: of a row that was measured more than once the median time and
+the largest memory count. bf's rows in bf16 are compared; those in other precisions stand beside them under their own
+name. A row that was not measured is shown as "-", and a target that wants it as "not measured".
 """
 import argparse
 import json
@@ -233,14 +233,18 @@ def main(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--machine", help="a text file: what the rows were measured on")
     parser.add_argument("--markdown", help="write the text to this file too")
+    parser.add_argument("--merge", help="write all results to this one file")
     parser.add_argument("--card-gib", type=float, default=131, help="memory of the card of which the ceiling speaks")
     parser.add_argument("results", nargs="+")
     args = parser.parse_args(argv)
-    rows = Rows()
+    rows, merged = Rows(), []
     for path in args.results:
         try:
             with open(path) as file:
-                rows.add_file(json.load(file))
+                results = json.load(file)
+            for result in results if isinstance(results, list) else [results]:
+                rows.add_file(result)
+                merged.append(result)
         except (OSError, ValueError, KeyError, TypeError) as error:
             print(f"compare.py: {path} is no result file: {type(error).__name__}: {error}", file=sys.stderr)
             return 1
@@ -250,6 +254,9 @@ def main(argv):
             machine = [f"- {line.strip()}" for line in file if line.strip()]
     text = "\n".join(report(rows, machine, args.card_gib)) + "\n"
     print(text, end="")
+    if args.merge:
+        with open(args.merge, "w") as file:
+            json.dump(merged, file, indent=1)
     if args.markdown:
         with open(args.markdown, "w") as file:
             file.write(text)

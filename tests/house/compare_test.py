@@ -1,4 +1,4 @@
-"""benchmarks/compare.py over made-up results. Usage: compare_test.py REPOSITORY"""
+"""benchmarks/compare.py and kernel_times.py over made-up results. Usage: compare_test.py REPOSITORY"""
 import json
 import os
 import subprocess
@@ -9,6 +9,7 @@ import unittest
 repository = sys.argv.pop(1)
 sys.path.insert(0, os.path.join(repository, "benchmarks"))
 import compare  # noqa: E402
+import kernel_times  # noqa: E402
 
 
 def step(queue, ms, **more):
@@ -117,9 +118,35 @@ class Compare(unittest.TestCase):
             self.assertIn("- a made-up card", run.stdout)
             line = next(t for t in run.stdout.splitlines() if t.startswith("| 256 |"))
             self.assertEqual([c.strip() for c in line.split("|")[1:-1]][:5], ["256", "0", "2560", "1707", "1.50"])
+            merged = os.path.join(folder, "merged.json")
+            subprocess.run([*program, "--merge", merged, *both], capture_output=True, check=True)
+            with open(path["out.md"]) as file:
+                again = subprocess.run([*program, *options, merged], capture_output=True, text=True)
+                self.assertEqual(file.read(), again.stdout)
             run = subprocess.run([*program, path["bf.json"], path["bad.json"]], capture_output=True, text=True)
             self.assertEqual(run.returncode, 1)
             self.assertIn("bad.json is no result file", run.stderr)
+
+
+class KernelTimes(unittest.TestCase):
+    def test_ncu(self):
+        lines = """==PROF== Connected to process 7
+cpu line, with, commas
+"ID","Kernel Name","Device","gpu__time_duration.sum"
+"","","","ns"
+"0","conv<a, b>(int)","0","1,500"
+what, a, program, prints
+"1","add","0","250"
+"2","conv<a, b>(int)","0","500"
+"""
+        self.assertEqual(kernel_times.times(lines.splitlines()), {"conv<a, b>(int)": [2, 2000.0], "add": [1, 250.0]})
+
+    def test_nsys(self):
+        lines = ["Processing x", "Time (%),Total Time (ns),Instances,Name", '90.0,900,3,"f(a, b)"', "10.0,100,1,g"]
+        self.assertEqual(kernel_times.times(lines), {"f(a, b)": [3, 900.0], "g": [1, 100.0]})
+
+    def test_nothing(self):
+        self.assertEqual(kernel_times.times(["==ERROR== no", "a,b"]), {})
 
 
 if __name__ == "__main__":
