@@ -224,7 +224,11 @@ def classifier_step(args, batch, queue, compiled):
 
 
 def inference_step(args, name, batch, compiled):
-    net = network_on(args, name).eval().to(torch.bfloat16)  # autocast would convert each weight in each pass
+    net = network_on(args, name).train()
+    with torch.no_grad():  # running statistics: without them the numbers grow out of range from block to block
+        for _ in range(30):
+            net(images(args, 8))
+    net.eval().to(torch.bfloat16)  # autocast would convert each weight in each pass
     net.fc.float()
     net.features.float()
     x = images(args, batch).to(torch.bfloat16)
