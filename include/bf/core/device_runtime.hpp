@@ -27,7 +27,7 @@ struct DeviceRuntime {
 
     // host memory that the device reads and writes by itself
     void* (*pin)(std::size_t bytes, int index);
-    void (*unpin)(void* p, std::size_t bytes, int index);  ///< waits for the copies that were queued from and to it
+    void (*unpin)(void* p, std::size_t bytes, int index);  ///< no queued copy may still use it
     /// Queues a copy; the host side is pinned memory, left alone until an event recorded behind the copy has passed.
     void (*copy)(void* to, const void* from, std::size_t bytes, CopyKind kind, Lane lane, int index);
 
@@ -110,6 +110,13 @@ class Event {
     bool passed() const { return device_runtime(device_).passed(event_, device_.index); }
     /// The host waits for it.
     void synchronize() const { device_runtime(device_).synchronize(event_, device_.index); }
+    /// The same for destructors: an error of the device is left to the next call to it.
+    void settle() const noexcept {
+        try {
+            if (event_) synchronize();
+        } catch (...) {
+        }
+    }
 
   private:
     Device device_;

@@ -10,6 +10,9 @@ namespace bf {
 class Readback {
   public:
     explicit Readback(Device device) : device_(device), copied_(device) {}
+    ~Readback() { copied_.settle(); }  // a copy may still be on its way into the memory
+    Readback(const Readback&) = delete;
+    Readback& operator=(const Readback&) = delete;
 
     /// Queues the copies of tensors of one element each, f32 or f64, behind what their device is doing.
     void start(const std::vector<Tensor>& scalars) {

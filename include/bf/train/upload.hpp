@@ -15,6 +15,12 @@ namespace bf {
 class Upload {
   public:
     explicit Upload(Device device) : device_(device) {}
+    ~Upload() {
+        for (const std::vector<Slot>& set : sets_)
+            for (const Slot& slot : set) slot.arrived.settle();  // its pinned memory may still be being read
+    }
+    Upload(const Upload&) = delete;
+    Upload& operator=(const Upload&) = delete;
 
     /// The micro-batches of one step, on the device; indices stay on the host. Call it once a step, after the step
     /// before was queued. The tensors hold this step's images until the call after the next. Nothing waits for the
