@@ -1,8 +1,10 @@
 #pragma once
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 
+#include "bf/core/device_runtime.hpp"
 #include "bf/kernels/dispatch.hpp"
 #ifdef BF_EMULATED_DEVICE
 #include "emulated/emulated.hpp"
@@ -34,13 +36,30 @@ inline std::string no_test_device() {
 #endif
 }
 
+/// While one lives, products of f32 are not rounded and the same bits come from run to run.
+class ExactDevice {
+  public:
+    ExactDevice() { runtime_.configure({.tf32 = false, .deterministic = true}, test_device.index); }
+    ~ExactDevice() { runtime_.configure(before_, test_device.index); }
+    ExactDevice(const ExactDevice&) = delete;
+    ExactDevice& operator=(const ExactDevice&) = delete;
+
+  private:
+    const bf::DeviceRuntime& runtime_ = bf::device_runtime(test_device);
+    bf::DeviceSettings before_ = runtime_.settings(test_device.index);
+};
+
 /// Tests of this suite are skipped, with the reason, where no device can be used.
 class OnDevice : public ::testing::Test {
   protected:
     void SetUp() override {
         if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
         RecordProperty("device", test_device_kind());
+        exact_ = std::make_unique<ExactDevice>();
     }
+
+  private:
+    std::unique_ptr<ExactDevice> exact_;
 };
 
 #ifdef BF_EMULATED_DEVICE

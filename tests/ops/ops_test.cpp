@@ -207,6 +207,7 @@ void expect_close(const Result& there, const Result& here, double tolerance) {
 TEST_P(OpCase, CudaAgreesWithCpu) {
     if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
     RecordProperty("device", test_device_kind());
+    const ExactDevice exact;
     const Case& c = GetParam();
     const std::vector<Tensor> inputs = draw_all(c, DType::f32);
     expect_close(run(c, on_device(inputs)), run(c, inputs), c.device_tolerance);
@@ -219,6 +220,7 @@ TEST_P(Bf16Case, CudaAgreesWithCpu) {
     const Case& c = GetParam();
     if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
     RecordProperty("device", test_device_kind());
+    const ExactDevice exact;
     std::vector<Tensor> narrow = draw_all(c, DType::f32), wide = narrow;
     for (std::size_t i = 0; i < narrow.size(); ++i) {
         if (c.bf16 == Bf16::first && i > 0) continue;

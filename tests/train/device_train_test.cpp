@@ -1,9 +1,13 @@
 // Training on a device against training on the host.
+#include <unistd.h>
+
 #include <cmath>
 #include <filesystem>
+#include <utility>
 
 #include "bf/io/checkpoint.hpp"
 #include "bf/train/embed.hpp"
+#include "bf/train/upload.hpp"
 #include "device.hpp"
 #include "tiny_run.hpp"
 
@@ -16,22 +20,7 @@ using bf::DType;
 using bf::StepReport;
 using bf::Tensor;
 
-/// Products of f32 stay f32, and the same bits come from run to run.
-class GpuTraining : public OnDevice {
-  protected:
-    void SetUp() override {
-        OnDevice::SetUp();
-        if (IsSkipped()) return;
-        before_ = bf::device_runtime(test_device).settings(test_device.index);
-        bf::device_runtime(test_device).configure({.tf32 = false, .deterministic = true}, test_device.index);
-    }
-    void TearDown() override {
-        if (!IsSkipped()) bf::device_runtime(test_device).configure(before_, test_device.index);
-    }
-
-  private:
-    bf::DeviceSettings before_;
-};
+class GpuTraining : public OnDevice {};
 
 /// Bit for bit on the emulated device, which computes with the host's kernels.
 void expect_same(double there, double here, double tolerance) {
@@ -120,5 +109,81 @@ TEST_F(GpuTraining, InBf16TheLossesStayNearThoseInF32) {
         EXPECT_NE(loss, recorded_off.encoder[i]);
     }
 }
+
+/// The ten steps of a run on the device, each given by `next`.
+template <class Next>
+Losses ten_steps_by(bf::Trainer<BroadFace>& trainer, Next&& next) {
+    Losses losses;
+    for (std::size_t i = 0; i < 10; ++i) {
+        const StepReport r = next(trainer, i);
+        losses.encoder[i] = r.loss;
+        losses.classifier[i] = r.classifier_loss;
+    }
+    return losses;
+}
+void expect_equal(const Losses& a, const Losses& b) {
+    EXPECT_EQ(a.encoder, b.encoder);
+    EXPECT_EQ(a.classifier, b.classifier);
+}
+
+TEST_F(GpuTraining, AsAGraphTheLossesAreTheSame) {
+    const auto data = batches(10);
+    for (const std::int64_t queue : {0, 20}) {
+        Parts p(0, test_device);
+        BroadFace broad({.queue = queue, .start_step = first_use}, dim, DType::f32, test_device);
+        bf::TrainerOptions options = constant_lr;
+        options.graph = true;
+        bf::Trainer trainer(*p.net, p.w, p.sgd, options, broad);
+        const Losses losses =
+            ten_steps_by(trainer, [&](auto& t, std::size_t i) { return one_step(t, on(test_device, data[i])); });
+        EXPECT_EQ(trainer.graph_note(), "");
+        EXPECT_GE(trainer.graph_launches(), 3u) << "queue " << queue;
+        expect_equal(losses, ten_steps(queue, test_device));
+    }
+}
+
+TEST_F(GpuTraining, UploadedAndReadAStepLaterTheLossesAreTheSame) {
+    const bf::SyntheticFaces faces({.identities = people, .images_per_identity = 8, .size = 16});
+    bf::Loader loader(faces, {.batch_size = batch_size, .image_size = 16, .seed = 3, .workers = 1});
+    Parts p(0, test_device);
+    BroadFace broad({.queue = 20, .start_step = first_use}, dim, DType::f32, test_device);
+    bf::Trainer trainer(*p.net, p.w, p.sgd, constant_lr, broad);
+    bf::Upload upload(test_device);
+    const auto launch = [&] {
+        const bf::Batch batch = loader.next();
+        return trainer.launch(upload(std::span(&batch, 1)));
+    };
+    bf::PendingStep ahead = launch();
+    const Losses losses = ten_steps_by(trainer, [&](auto& t, std::size_t) {
+        bf::PendingStep next = launch();  // an eleventh at the end
+        return t.finish(std::exchange(ahead, std::move(next)));
+    });
+    expect_equal(losses, ten_steps(20, test_device));
+}
+
+#ifdef BF_EMULATED_DEVICE
+TEST_F(GpuTraining, AStepThatIsQueuedWaitsForTheDeviceZeroTimes) {
+    for (const bool graph : {false, true}) {
+        Parts p(0, test_device);
+        BroadFace broad({.queue = 20}, dim, DType::f32, test_device);
+        bf::TrainerOptions options = constant_lr;
+        options.graph = graph;
+        options.want_gradient_norm = true;
+        bf::Trainer trainer(*p.net, p.w, p.sgd, options, broad);
+        std::vector<bf::TrainBatch> data;
+        for (const bf::TrainBatch& batch : batches(10)) data.push_back(on(test_device, batch));
+        for (std::size_t i = 0; i < 7; ++i) one_step(trainer, data[i]);
+        const std::size_t held = bf::device_memory(test_device).stats(test_device.index).system_calls;
+        const Counted counted;
+        std::vector<bf::PendingStep> pending;
+        for (std::size_t i = 7; i < 10; ++i) pending.push_back(trainer.launch(std::span(&data[i], 1)));
+        EXPECT_EQ(counted.host_waits(), 0u);
+        EXPECT_EQ(counted.graph_launches(), graph ? 3u : 0u);
+        EXPECT_EQ(bf::device_memory(test_device).stats(test_device.index).system_calls, held);
+        for (bf::PendingStep& step : pending) EXPECT_GT(trainer.finish(std::move(step)).gradient_norm, 0);
+        EXPECT_EQ(counted.host_waits(), 3u);
+    }
+}
+#endif
 
 }  // namespace
