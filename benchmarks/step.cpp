@@ -29,40 +29,17 @@ struct Setup {
     std::int64_t blocks() const { return std::max<std::int64_t>(1, (steps + block - 1) / block); }
 };
 
-// ---- what differs between versions of the trainer stands here alone
-
-/// The classifier's products and graph capture, where the trainer has them.
-template <class Options>
-void set_fast_paths(Options& options, const Setup& s) {
-    if constexpr (requires { options.products; })
-        options.products = s.compute();
-    else
-        BF_CHECK(s.compute() == DType::f32, "--precision", "this trainer has no products in ", s.precision);
-    if constexpr (requires { options.graph; })
-        options.graph = s.graph;
-    else
-        BF_CHECK(!s.graph, "--graph", "this trainer captures none");
-}
-/// n steps over one batch; where the trainer can queue a step before the values of the last one are there, it does.
-template <class Trainer>
-double train(Trainer& trainer, const bf::TrainBatch& batch, std::int64_t n) {
+/// n steps over one batch, the next one queued before the values of the last one are there.
+double train(bf::Trainer<bf::BroadFace>& trainer, const bf::TrainBatch& batch, std::int64_t n) {
     const std::span<const bf::TrainBatch> one(&batch, 1);
-    if constexpr (requires { trainer.finish(trainer.launch(one)); }) {
-        auto pending = trainer.launch(one);
-        for (std::int64_t i = 1; i < n; ++i) {
-            auto next = trainer.launch(one);
-            trainer.finish(std::move(pending));
-            pending = std::move(next);
-        }
-        return trainer.finish(std::move(pending)).loss;
-    } else {
-        double loss = 0;
-        for (std::int64_t i = 0; i < n; ++i) loss = trainer.step(one).loss;
-        return loss;
+    bf::PendingStep pending = trainer.launch(one);
+    for (std::int64_t i = 1; i < n; ++i) {
+        bf::PendingStep next = trainer.launch(one);
+        trainer.finish(std::move(pending));
+        pending = std::move(next);
     }
+    return trainer.finish(std::move(pending)).loss;
 }
-
-// ----
 
 std::shared_ptr<bf::IResNet> network(const std::string& name, const Setup& s) {
     return bf::iresnet(name,
@@ -100,11 +77,11 @@ struct Run {
     }
     static bf::TrainerOptions options(const Setup& s) {
         // a step of 0.001: the numbers of a benchmark are random, and must stay finite
-        bf::TrainerOptions o{.margin = bf::arcface(),
-                             .schedule = {.kind = bf::ScheduleKind::constant, .lr = 1e-3},
-                             .want_gradient_norm = true};
-        set_fast_paths(o, s);
-        return o;
+        return {.margin = bf::arcface(),
+                .schedule = {.kind = bf::ScheduleKind::constant, .lr = 1e-3},
+                .want_gradient_norm = true,
+                .products = s.compute(),
+                .graph = s.graph};
     }
     bf::BroadFace broad;
     bf::Trainer<bf::BroadFace> trainer;

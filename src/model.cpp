@@ -51,6 +51,7 @@ std::shared_ptr<IResNet> network_of(const RunConfig& c, Device device, DType com
                                .dropout = c.dropout,
                                .seed = static_cast<std::uint64_t>(c.seed),
                                .compute = compute,
+                               .activation_checkpointing = c.activation_checkpointing,
                                .device = device});
 }
 

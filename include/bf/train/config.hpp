@@ -41,7 +41,8 @@ struct RunConfig {
                  warmup_step = 0, num_epoch = 20, num_step = 0, seed = 2048, num_workers = 2, threads = 0,
                  frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2;
     double scale = 64, lr = 0.1, momentum = 0.9, weight_decay = 5e-4, lr_gamma = 0.1, clip_norm = 0, dropout = 0;
-    bool nesterov = false, decay_norm_and_bias = true, deterministic = true, autotune = false, cuda_graph = false;
+    bool nesterov = false, decay_norm_and_bias = true, deterministic = true, autotune = false, cuda_graph = false,
+         activation_checkpointing = false;
     std::vector<double> margin_list{1.0, 0.5, 0.0};
     std::vector<std::int64_t> lr_steps;
     DataConfig data;
@@ -75,6 +76,8 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("embedding_size", c.embedding_size, "D of the embeddings", 2, 65536);
     v.number("image_size", c.image_size, "pixels a side, a multiple of 16", 16, 1024);
     v.number("dropout", c.dropout, "probability before the last linear", 0, 0.95);
+    v.flag("activation_checkpointing", c.activation_checkpointing,
+           "keep each block's input alone and run the block again in the backward pass: less memory, more time");
     v.choice("loss", c.loss, "margin head", {"arcface", "cosface", "combined", "sphereface", "softmax"});
     v.numbers("margin_list", c.margin_list,
               "m1, m2, m3: arcface has m2, cosface m3, sphereface m1, combined all; not given: the loss's usual one");
