@@ -12,6 +12,7 @@ int main(int argc, char** argv) {
     std::string network = "iresnet_small";
     std::int64_t batch = 8, size = 112, identities = 10000, queue = 0;
     int steps = 3;
+    bool fused = true;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
         const bool value = i + 1 < argc;
@@ -27,14 +28,16 @@ int main(int argc, char** argv) {
             queue = std::atoll(argv[++i]);
         else if (arg == "--steps" && value)
             steps = std::atoi(argv[++i]);
+        else if (arg == "--plain")
+            fused = false;
         else {
             std::printf(
                 "usage: bench_step [--network NAME] [--batch N] [--size PIXELS] [--identities K] [--queue ROWS] "
-                "[--steps N]\n");
+                "[--steps N] [--plain]\n");
             return arg == "--help" ? 0 : 2;
         }
     }
-    const auto net = bf::iresnet(network, {.image_size = size});
+    const auto net = bf::iresnet(network, {.image_size = size, .fused = fused});
     const std::int64_t dim = net->options().embedding_size;
     bf::Init init(3);
     const bf::Var w = bf::Var::leaf(init.normal({identities, dim}, 0.01));

@@ -67,10 +67,12 @@ class BatchNorm : public Module {
           bias_(add_parameter("bias", init.constant({o.channels}, 0), true)),
           running_mean_(add_buffer("running_mean", init.constant({o.channels}, 0))),
           running_var_(add_buffer("running_var", init.constant({o.channels}, 1))) {}
-    Var forward(const Var& x) override {
+    Var forward(const Var& x) override { return forward(x, {}); }
+    /// The layer and, in the same pass, a PReLU with the given slope or the sum with a residual.
+    Var forward(const Var& x, const BatchNormFusion& fusion) const {
         return training() ? batch_norm_train(x, weight_, bias_, running_mean_, running_var_, options_.momentum,
-                                             options_.epsilon)
-                          : batch_norm_eval(x, weight_, bias_, running_mean_, running_var_, options_.epsilon);
+                                             options_.epsilon, fusion)
+                          : batch_norm_eval(x, weight_, bias_, running_mean_, running_var_, options_.epsilon, fusion);
     }
 
   private:
@@ -85,6 +87,7 @@ class PRelu : public Module {
     PRelu(std::int64_t channels, Init& init)
         : weight_(add_parameter("weight", init.constant({channels}, 0.25), true)) {}
     Var forward(const Var& x) override { return prelu(x, weight_); }
+    const Var& weight() const { return weight_; }
 
   private:
     Var weight_;
