@@ -17,6 +17,7 @@
 #include "bf/math/index.hpp"
 #include "bf/math/map.hpp"
 #include "bf/math/multi_tensor.hpp"
+#include "bf/math/norm.hpp"
 #include "bf/math/pool.hpp"
 #include "bf/math/rows.hpp"
 
@@ -309,23 +310,81 @@ TEST(Fold, UnitRowsAndSoftmax) {
     }
 }
 
-/// The two launches of a sum a channel.
+template <class S, class Op>
+using Inputs = std::array<const S*, static_cast<std::size_t>(Op::inputs)>;
+
+/// The two launches of the sums of an op.
 template <class S, int V, class Op, class Join>
-void channel_sums(std::int64_t rows, std::int64_t channels, const Op& op, Join&& join) {
+void channel_sums(std::int64_t rows, std::int64_t channels, const Op& op, const Inputs<S, Op>& in, S* out,
+                  Join&& join) {
     const auto g = math::ChannelChunks::of(rows, channels, V);
-    std::vector<double> partial(static_cast<std::size_t>(g.chunks * 2 * channels));
-    fold(g.blocks(), math::ChannelSums<Op, S, V>{op, g, g.columns, partial.data()});
+    std::vector<double> partial(static_cast<std::size_t>(g.chunks * Op::sums * channels));
+    math::ChannelSums<Op, S, V> f{op, g, g.columns, {}, out, partial.data()};
+    for (std::size_t j = 0; j < in.size(); ++j) f.in[j] = in[j];
+    fold(g.blocks(), f);
     const auto second = join(g, partial.data());
     fold(second.blocks(), second);
 }
-template <class S, int V, int inputs, class Op>
-void channel_map(std::int64_t rows, std::int64_t channels, const Op& op, const Tensor& out,
-                 std::array<const S*, static_cast<std::size_t>(inputs)> in) {
+template <class S, int V, class Op>
+void channel_map(std::int64_t rows, std::int64_t channels, const Op& op, const Tensor& out, const Inputs<S, Op>& in) {
     // few workers, so that one has several rows and an odd one at the end
     const std::int64_t workers = math::smaller(37, math::channel_workers(rows, channels / V));
-    math::ChannelMap<Op, S, V, inputs> f{op, {}, out.data<S>(), rows, channels, workers};
+    math::ChannelMap<Op, S, V> f{op, {}, out.data<S>(), rows, channels, workers};
     for (std::size_t j = 0; j < in.size(); ++j) f.in[j] = in[j];
     for_each(f.indices(), f);
+}
+
+/// What norm.cu launches for the rows x with given statistics, against the CPU table: forward with the tail, and for
+/// the tails that have gradients of their own (the sum with a residual has none) both backward passes.
+template <class S, int V, math::NormTail tail>
+void expect_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& inv) {
+    using T = math::Compute<S>;
+    constexpr bool prelu = tail == math::NormTail::prelu, add = tail == math::NormTail::add;
+    SCOPED_TRACE(prelu ? "prelu" : add ? "add" : "plain");
+    const std::int64_t rows = x.dim(0), channels = x.dim(1);
+    const Tensor dy = draw({rows, channels}, x.dtype(), 2), r = draw({rows, channels}, x.dtype(), 8);
+    const Tensor slope = prelu ? draw({channels}, gamma.dtype(), 5) : Tensor();
+    const Tensor cx = computed<S>(x), cdy = computed<S>(dy), cr = add ? computed<S>(r) : Tensor(), cy = like(cx),
+                 cdx = like(cx), y = like(x), dx = like(x);
+    const double tight = sizeof(T) == 8 ? 1e-12 : 2e-5, loose = std::max(rounding<S>, sizeof(T) == 8 ? 1e-11 : 5e-5);
+    const math::NormParameters<T> p{gamma.data<T>(), beta.data<T>(), mean.data<T>(), inv.data<T>(),
+                                    prelu ? slope.data<T>() : nullptr};
+
+    bf::cpu::batch_norm_eval(cpu, cx, gamma, beta, mean, inv, slope, cr, cy);
+    const math::BatchNormApply<T, tail> apply{p};
+    if constexpr (add)
+        channel_map<S, V>(rows, channels, apply, y, {x.data<S>(), r.data<S>()});
+    else
+        channel_map<S, V>(rows, channels, apply, y, {x.data<S>()});
+    expect_close(y, cy, loose, "y");
+    if constexpr (add) return;
+
+    for (const bool train : {true, false}) {
+        const Tensor dgamma = like(gamma), dbeta = like(gamma), dslope = like(gamma), cdgamma = like(gamma),
+                     cdbeta = like(gamma), cdslope = like(gamma);
+        (train ? bf::cpu::batch_norm_train_dx : bf::cpu::batch_norm_eval_dx)(cpu, cx, cdy, gamma, beta, mean, inv,
+                                                                             slope, cdx, cdgamma, cdbeta, cdslope);
+        using Sums = math::BatchNormSums<T, prelu>;
+        channel_sums<S, V>(rows, channels, Sums{p}, {dy.data<S>(), x.data<S>()}, nullptr,
+                           [&](const math::ChannelChunks& chunks, const double* partial) {
+                               math::JoinSums<T, Sums::sums> join{
+                                   chunks, partial, {dbeta.data<T>(), dgamma.data<T>()}, {nullptr, p.inverse_std}};
+                               if constexpr (prelu) join.out[2] = dslope.data<T>();
+                               return join;
+                           });
+        expect_close(dbeta, cdbeta, tight, "dbeta");
+        expect_close(dgamma, cdgamma, tight, "dgamma");
+        if (prelu) expect_close(dslope, cdslope, tight, "dslope");
+        bf::cpu::fill(cpu, dx, std::nan(""));
+        math::visit_norm_gradient(train, [&]<bool batch>() {
+            const math::BatchNormGradient<T, prelu, batch> op{p, dgamma.data<T>(), dbeta.data<T>(), rows};
+            if constexpr (op.inputs == 2)
+                channel_map<S, V>(rows, channels, op, dx, {dy.data<S>(), x.data<S>()});
+            else
+                channel_map<S, V>(rows, channels, op, dx, {dy.data<S>()});
+        });
+        expect_close(dx, cdx, loose, train ? "train dx" : "eval dx");
+    }
 }
 
 template <class S, int V>
@@ -339,16 +398,15 @@ void expect_channels(std::int64_t rows, std::int64_t channels) {
         if (i % channels == 0) x.data<S>()[i] = S(static_cast<float>(x.data<S>()[i]) * 0.25f + 100.0f);
     const Tensor gamma = draw({channels}, dtype, 3), beta = draw({channels}, dtype, 4),
                  slope = draw({channels}, dtype, 5);
-    const Tensor y = like(x), dx = like(x), mean = like(gamma), inv = like(gamma), dgamma = like(gamma),
-                 dbeta = like(gamma);
+    const Tensor y = like(x), dx = like(x), mean = like(gamma), inv = like(gamma);
     const Tensor running_mean = draw({channels}, dtype, 6), running_var = draw({channels}, dtype, 7);
     const Tensor want_rm = running_mean.clone(), want_rv = running_var.clone();
     const Tensor cx = computed<S>(x), cdy = computed<S>(dy), cy = like(cx), cdx = like(cx), cmean = like(mean),
-                 cinv = like(inv), cdgamma = like(gamma), cdbeta = like(gamma);
-    bf::cpu::batch_norm_train(cpu, cx, gamma, beta, 1e-5, cy, cmean, cinv, 0.1, want_rm, want_rv);
+                 cinv = like(inv);
+    bf::cpu::batch_norm_train(cpu, cx, gamma, beta, 1e-5, {}, {}, cy, cmean, cinv, 0.1, want_rm, want_rv);
 
     channel_sums<S, V>(
-        rows, channels, math::BatchStatistics<S>{x.data<S>(), channels},
+        rows, channels, math::BatchStatistics<S>{x.data<S>(), channels}, {x.data<S>()}, nullptr,
         [&](const math::ChannelChunks& g, const double* partial) {
             return math::JoinStatistics<T>{
                 g, partial, mean.data<T>(), inv.data<T>(), running_mean.data<T>(), running_var.data<T>(), 1e-5, 0.1};
@@ -364,35 +422,19 @@ void expect_channels(std::int64_t rows, std::int64_t channels) {
     expect_same_bits(again, cinv, "inverse_std");
 
     // the rest from equal statistics
-    const double loose = std::max(rounding<S>, sizeof(T) == 8 ? 1e-11 : 5e-5);
-    const T *g = gamma.data<T>(), *m = mean.data<T>(), *i = inv.data<T>();
-    bf::cpu::batch_norm_eval(cpu, cx, gamma, beta, mean, inv, cy);
-    channel_map<S, V, 1>(rows, channels, math::BatchNormApply<T>{g, beta.data<T>(), m, i}, y, {x.data<S>()});
-    expect_close(y, cy, loose, "y");
-    bf::cpu::batch_norm_train_dx(cpu, cx, cdy, gamma, mean, inv, cdx, cdgamma, cdbeta);
-    channel_sums<S, V>(rows, channels, math::BatchNormSums<S>{x.data<S>(), dy.data<S>(), m},
-                       [&](const math::ChannelChunks& chunks, const double* partial) {
-                           return math::JoinSums<T>{chunks, partial, dbeta.data<T>(), dgamma.data<T>(), i};
-                       });
-    expect_close(dbeta, cdbeta, tight, "dbeta");
-    expect_close(dgamma, cdgamma, tight, "dgamma");
-    channel_map<S, V, 2>(rows, channels,
-                         math::BatchNormTrainGradient<T>{g, m, i, dgamma.data<T>(), dbeta.data<T>(), rows}, dx,
-                         {x.data<S>(), dy.data<S>()});
-    expect_close(dx, cdx, loose, "train dx");
-    bf::cpu::batch_norm_eval_dx(cpu, cx, cdy, gamma, mean, inv, cdx, cdgamma, cdbeta);
-    channel_map<S, V, 1>(rows, channels, math::BatchNormEvalGradient<T>{g, i}, dx, {dy.data<S>()});
-    expect_close(dx, cdx, loose, "eval dx");
+    expect_norm<S, V, math::NormTail::none>(x, gamma, beta, mean, inv);
+    expect_norm<S, V, math::NormTail::prelu>(x, gamma, beta, mean, inv);
+    expect_norm<S, V, math::NormTail::add>(x, gamma, beta, mean, inv);
 
+    const double loose = std::max(rounding<S>, sizeof(T) == 8 ? 1e-11 : 5e-5);
     const Tensor dslope = like(slope), cdslope = like(slope);
     bf::cpu::prelu(cpu, cx, slope, cy);
-    channel_map<S, V, 1>(rows, channels, math::PRelu<T>{slope.data<T>()}, y, {x.data<S>()});
+    channel_map<S, V>(rows, channels, math::PRelu<T>{slope.data<T>()}, y, {x.data<S>()});
     expect_close(y, cy, loose, "prelu");
     bf::cpu::prelu_dx(cpu, cx, slope, cdy, cdx, cdslope);
-    bf::cpu::fill(cpu, dx, std::nan(""));
-    channel_sums<S, V>(rows, channels, math::PReluSums<S>{x.data<S>(), dy.data<S>(), slope.data<T>(), dx.data<S>()},
+    channel_sums<S, V>(rows, channels, math::PReluSums<T>{slope.data<T>()}, {dy.data<S>(), x.data<S>()}, dx.data<S>(),
                        [&](const math::ChannelChunks& chunks, const double* partial) {
-                           return math::JoinSums<T>{chunks, partial, dslope.data<T>(), nullptr, nullptr};
+                           return math::JoinSums<T, 1>{chunks, partial, {dslope.data<T>()}, {nullptr}};
                        });
     expect_close(dx, cdx, loose, "prelu dx");
     expect_close(dslope, cdslope, tight, "dslope");

@@ -1,5 +1,7 @@
 #include "cases.hpp"
 
+#include <cmath>
+
 #include "bf/ops/conv.hpp"
 #include "bf/ops/linalg.hpp"
 #include "bf/ops/norm.hpp"
@@ -33,6 +35,38 @@ Case no_bf16(Case c) {
 Case first_in_bf16(Case c) {
     c.bf16 = Bf16::first;
     return c;
+}
+
+/// x scaled down beside 1 or -1 by turns, so that a batch norm with gamma and beta made by near() stays away from 0.
+Var parted(const Var& x) {
+    Tensor side =
+        Tensor::empty(x.shape(), {.dtype = DType::f64});  // [M, C] or N, C, H, W: neighbours in a channel differ
+    const std::int64_t inner = x.shape().rank() == 4 ? x.shape()[2] * x.shape()[3] : 1;
+    for (std::int64_t i = 0; i < side.numel(); ++i)
+        side.data<double>()[i] = (i / inner / x.shape()[1] + i % inner) % 2 ? -1 : 1;
+    return add(affine(x, 0.05, 0), Var(converted(side, x.value().dtype(), x.value().format()).to(x.value().device())));
+}
+Var near(const Var& x, double center) { return affine(x, 0.1, center); }
+
+/// Batch norm and PReLU in one pass. PReLU has a kink where the norm is 0: no element may come near it.
+Var norm_prelu(In in, bool train) {
+    const Var x = parted(in[0]), gamma = near(in[1], 1), beta = near(in[2], 0);
+    const std::int64_t c = x.shape()[1];
+    const Tensor mean = running(c, 0.1, gamma), var = running(c, 1.5, gamma);
+    const auto norm = [&](const BatchNormFusion& fusion) {
+        return train ? batch_norm_train(x, gamma, beta, Tensor(), Tensor(), 0.1, 1e-5, fusion)
+                     : batch_norm_eval(x, gamma, beta, mean, var, 1e-5, fusion);
+    };
+    const Tensor v = converted(norm({}).value().to(cpu_device), DType::f64, Format::plain);
+    for (std::int64_t i = 0; i < v.numel(); ++i)
+        BF_CHECK(std::abs(v.data<double>()[i]) > 0.01, "row", "too near PReLU's kink; got ", v.data<double>()[i]);
+    return norm({.slope = in[3]});
+}
+Var norm_add(In in, bool train) {
+    const std::int64_t c = in[0].shape()[1];
+    return train ? batch_norm_train(in[0], in[1], in[2], Tensor(), Tensor(), 0.1, 1e-5, {.residual = in[3]})
+                 : batch_norm_eval(in[0], in[1], in[2], running(c, 0.3, in[1]), running(c, 2, in[1]), 1e-5,
+                                   {.residual = in[3]});
 }
 
 // clang-format off
@@ -120,6 +154,31 @@ std::vector<Case> make_cases() {
          [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[1]), running(5, 2, x[1])); }, 1e-4}));
     row(first_in_bf16({"batch_norm_eval", "one row", {{{1, 5}}, {{5}}, {{5}}},
          [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[1]), running(5, 2, x[1])); }, 1e-4}));
+    const auto fused = [&](const std::string& note, Shape x, Format format, Format other, double step = 1e-5, bool gradient = true) {
+        const Shape c{x[1]};
+        for (const bool train : {true, false}) {
+            if (train && x.numel() / std::max<std::int64_t>(1, x[1]) < 2) continue;  // training wants two values a channel
+            const std::string op = train ? "batch_norm_train" : "batch_norm_eval";
+            row(first_in_bf16({op, "prelu, " + note, {{x, Draw::normal, format}, {c}, {c}, {c}},
+                 [=](In v) { return norm_prelu(v, train); }, 1e-4, step, gradient}));
+            Case sum{op, "add, " + note, {{x, Draw::normal, format}, {c}, {c}, {x, Draw::normal, other}},
+                 [=](In v) { return norm_add(v, train); }, 1e-4, step, gradient};
+            sum.bf16 = Bf16::like_first;
+            row(sum);
+        }
+    };
+    fused("image", {3, 5, 4, 3}, nhwc, nhwc);
+    fused("plain image, residual nhwc", {3, 5, 4, 3}, Format::plain, nhwc);
+    fused("nhwc image, plain residual", {2, 7, 3, 5}, nhwc, Format::plain);
+    fused("rows", {9, 5}, Format::plain, Format::plain);
+    fused("several chunks", {90, 190}, Format::plain, Format::plain, 1e-4);
+    fused("one channel", {2, 1}, Format::plain, Format::plain);
+    fused("size 1", {1, 1}, Format::plain, Format::plain);
+    fused("empty", {0, 5, 4, 3}, nhwc, nhwc, 1e-5, false);
+    row(first_in_bf16({"batch_norm_train", "add, x itself", {{{3, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
+         [](In v) { return norm_add({v[0], v[1], v[2], v[0]}, true); }, 1e-4}));
+    row(first_in_bf16({"batch_norm_eval", "empty", {{{0, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
+         [](In v) { return batch_norm_eval(v[0], v[1], v[2], running(5, 0.3, v[1]), running(5, 2, v[1])); }, 1e-4, 1e-5, false}));
     row(first_in_bf16({"prelu", "image", {{{3, 5, 4, 3}, Draw::away_from_zero, nhwc}, {{5}}}, [](In x) { return prelu(x[0], x[1]); }}));
     row(first_in_bf16({"prelu", "rows", {{{4000, 9}, Draw::away_from_zero}, {{9}}}, [](In x) { return prelu(x[0], x[1]); }}));
 

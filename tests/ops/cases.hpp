@@ -11,8 +11,9 @@ namespace bf::proof {
 /// How the values of an input are drawn; a kinked op keeps away from its kink.
 enum class Draw { normal, away_from_zero, positive, distinct };
 
-/// Which inputs a device takes in bf16; the others stay f32, as parameters do.
-enum class Bf16 { none, first, all };
+/// Which inputs a device takes in bf16; the others stay f32, as parameters do. `like_first`: those of the first one's
+/// shape.
+enum class Bf16 { none, first, like_first, all };
 
 struct Input {
     Shape shape;

@@ -224,6 +224,7 @@ TEST_P(Bf16Case, CudaAgreesWithCpu) {
     std::vector<Tensor> narrow = draw_all(c, DType::f32), wide = narrow;
     for (std::size_t i = 0; i < narrow.size(); ++i) {
         if (c.bf16 == Bf16::first && i > 0) continue;
+        if (c.bf16 == Bf16::like_first && narrow[i].shape() != narrow[0].shape()) continue;
         narrow[i] = bf::converted(narrow[i], DType::bf16, narrow[i].format());
         wide[i] = bf::converted(narrow[i], DType::f32, narrow[i].format());
     }

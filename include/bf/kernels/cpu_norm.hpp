@@ -1,11 +1,15 @@
 #pragma once
+#include <array>
+#include <bit>
 #include <cmath>
+#include <utility>
 
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/table.hpp"
+#include "bf/math/norm.hpp"
 
-// CPU: batch norm and PReLU. Channels are innermost, so each is a pass over rows [M, C] that vectorises over C.
-// Rows are cut into chunks of about 64 KiB; per-channel sums of the chunks are joined in order.
+// CPU: batch norm and PReLU. Channels are innermost, so each is a pass of an op of math/norm.hpp over rows [M, C] that
+// vectorises over C. Rows are cut into chunks of about 64 KiB; per-channel sums of the chunks are joined in order.
 
 namespace bf::cpu {
 
@@ -14,26 +18,113 @@ inline std::int64_t chunk_rows(std::int64_t rows, std::int64_t channels) {
     return std::max<std::int64_t>({1, 16384 / std::max<std::int64_t>(1, channels), (rows + 511) / 512});
 }
 
-/// body(begin, end, first, second) adds the sums of rows [begin, end) to two per-channel arrays that start at zero;
-/// join(c, sum of first, sum of second) gets the totals.
-template <class T, class Body, class Join>
-void sum_channels(std::int64_t rows, std::int64_t channels, Body&& body, Join&& join) {
+/// f(c) for all channels, each with elements of its own: told so, g++ vectorises without the alias checks that it gives
+/// up on beyond ten.
+template <class F>
+void each_channel(std::int64_t channels, F&& f) {
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC ivdep
+#endif
+    for (std::int64_t c = 0; c < channels; ++c) f(c);
+}
+
+/// f(0), ..., f(n - 1), written out: an inner loop would keep the loop around it from vectorising.
+template <std::size_t n, class F>
+void repeated(F&& f) {
+    const auto all = [&]<std::size_t... i>(std::index_sequence<i...>) { (f(i), ...); };
+    all(std::make_index_sequence<n>());
+}
+
+/// What an op knows of its channels, kept value by value as [n, C], so that loops vectorise over C.
+template <class T, class Op>
+class ChannelValues {
+    using Channel = typename Op::Channel;
+    static constexpr std::size_t n = sizeof(Channel) / sizeof(T);
+
+  public:
+    ChannelValues(const Op& op, std::int64_t channels) : kept_(Tensor::empty({n, channels}, {.dtype = dtype_of<T>})) {
+        for (std::size_t k = 0; k < n; ++k) at_.value[k] = kept_.data<T>() + static_cast<std::int64_t>(k) * channels;
+        for (std::int64_t c = 0; c < channels; ++c) {
+            const auto values = std::bit_cast<std::array<T, n>>(op.channel(c));
+            for (std::size_t k = 0; k < n; ++k) at_.value[k][c] = values[k];
+        }
+    }
+    /// The values where a loop finds them: to be copied to its own variables, which no store can change.
+    struct At {
+        std::array<T*, n> value;
+        Channel operator[](std::int64_t c) const {
+            std::array<T, n> values;
+            repeated<n>([&](std::size_t k) { values[k] = value[k][c]; });
+            return std::bit_cast<Channel>(values);
+        }
+    };
+    At at() const { return at_; }
+
+  private:
+    Tensor kept_;
+    At at_;
+};
+
+/// Elements of the inputs of an op.
+template <class T, class Op>
+using Inputs = std::array<const T*, static_cast<std::size_t>(Op::inputs)>;
+
+/// out[r, c] = op(op.channel(c), in[0][r, c], ...).
+template <class T, class Op>
+void channel_map(const Op& op, const Tensor& out, const Inputs<T, Op>& in) {
+    const std::int64_t rows = out.channel_rows().dim(0), channels = out.channel_rows().dim(1);
+    const ChannelValues<T, Op> values(op, channels);
+    parallel_for(rows, chunk_rows(rows, channels), [=, channel = values.at(), y = out.data<T>()](auto begin, auto end) {
+        for (std::int64_t r = begin; r < end; ++r)
+            each_channel(channels, [&](std::int64_t c) {
+                T x[Op::inputs];
+                repeated<Op::inputs>([&](std::size_t j) { x[j] = in[j][r * channels + c]; });
+                y[r * channels + c] = op(channel[c], x);
+            });
+    });
+}
+
+/// The sums of an op over rows [M, C]: join(c, sums) gets the totals in f64. `out` of an op that writes.
+template <class T, class Op, class Join>
+void channel_sums(const Op& op, std::int64_t rows, std::int64_t channels, const Inputs<T, Op>& in, T* out,
+                  Join&& join) {
     const std::int64_t chunk = chunk_rows(rows, channels), chunks = (rows + chunk - 1) / chunk;
-    const Tensor partial = Tensor::empty({chunks, 2, channels}, {.dtype = dtype_of<T>});
-    T* sums = partial.data<T>();
-    parallel_for(rows, chunk, [&](std::int64_t begin, std::int64_t end) {
-        T* first = sums + begin / chunk * 2 * channels;
-        std::fill_n(first, 2 * channels, T(0));
-        body(begin, end, first, first + channels);
+    const ChannelValues<T, Op> values(op, channels);
+    const Tensor partial = Tensor::empty({chunks, Op::sums, channels}, {.dtype = dtype_of<T>});
+    parallel_for(rows, chunk, [=, channel = values.at(), first = partial.data<T>()](auto begin, auto end) {
+        T* sums = first + begin / chunk * Op::sums * channels;
+        std::fill_n(sums, Op::sums * channels, T(0));
+        std::array<T*, static_cast<std::size_t>(Op::sums)> row;
+        repeated<Op::sums>([&](std::size_t n) { row[n] = sums + static_cast<std::int64_t>(n) * channels; });
+        for (std::int64_t r = begin; r < end; ++r)
+            each_channel(channels, [&](std::int64_t c) {
+                T x[Op::inputs], sum[Op::sums];
+                repeated<Op::inputs>([&](std::size_t j) { x[j] = in[j][r * channels + c]; });
+                repeated<Op::sums>([&](std::size_t n) { sum[n] = row[n][c]; });
+                if constexpr (Op::writes)
+                    out[r * channels + c] = op.add(channel[c], x, sum);
+                else
+                    op.add(channel[c], x, sum);
+                repeated<Op::sums>([&](std::size_t n) { row[n][c] = sum[n]; });
+            });
     });
     for (std::int64_t c = 0; c < channels; ++c) {
-        double a = 0, b = 0;
-        for (std::int64_t i = 0; i < chunks; ++i) {
-            a += static_cast<double>(sums[2 * i * channels + c]);
-            b += static_cast<double>(sums[(2 * i + 1) * channels + c]);
-        }
-        join(c, a, b);
+        double total[Op::sums] = {};
+        for (std::int64_t i = 0; i < chunks; ++i)
+            for (int n = 0; n < Op::sums; ++n)
+                total[n] += static_cast<double>(partial.data<T>()[(i * Op::sums + n) * channels + c]);
+        join(c, total);
     }
+}
+
+template <class T>
+const T* values_or_null(const Tensor& t) {
+    return t.defined() ? t.data<T>() : nullptr;
+}
+template <class T>
+math::NormParameters<T> norm_parameters(const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                                        const Tensor& inverse_std, const Tensor& slope) {
+    return {gamma.data<T>(), beta.data<T>(), mean.data<T>(), inverse_std.data<T>(), values_or_null<T>(slope)};
 }
 
 inline void inverse_std(Context&, const Tensor& variance, double epsilon, const Tensor& y) {
@@ -46,33 +137,22 @@ inline void inverse_std(Context&, const Tensor& variance, double epsilon, const 
 }
 
 inline void batch_norm_eval(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
-                            const Tensor& inverse_std, const Tensor& y) {
+                            const Tensor& inverse_std, const Tensor& slope, const Tensor& residual, const Tensor& y) {
     visit_real(x.dtype(), "batch_norm", [&]<class T>() {
-        const Tensor rows = x.channel_rows();
-        const std::int64_t channels = rows.dim(1);
-        const T *in = x.data<T>(), *g = gamma.data<T>(), *b = beta.data<T>(), *mu = mean.data<T>(),
-                *inv = inverse_std.data<T>();
-        T* out = y.data<T>();
-        // y = scale x + shift
-        const Tensor affine = Tensor::empty({2, channels}, {.dtype = x.dtype()});
-        T *scale = affine.data<T>(), *shift = scale + channels;
-        for (std::int64_t c = 0; c < channels; ++c) {
-            scale[c] = g[c] * inv[c];
-            shift[c] = b[c] - mu[c] * scale[c];
-        }
-        parallel_for(rows.dim(0), chunk_rows(rows.dim(0), channels), [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = begin; r < end; ++r) {
-                const T* row = in + r * channels;
-                T* to = out + r * channels;
-                for (std::int64_t c = 0; c < channels; ++c) to[c] = row[c] * scale[c] + shift[c];
-            }
+        math::visit_norm_tail(slope.defined(), residual.defined(), [&]<math::NormTail tail>() {
+            const math::BatchNormApply<T, tail> op{norm_parameters<T>(gamma, beta, mean, inverse_std, slope)};
+            if constexpr (op.inputs == 2)
+                channel_map<T>(op, y, {x.data<T>(), residual.data<T>()});
+            else
+                channel_map<T>(op, y, {x.data<T>()});
         });
     });
 }
 
 inline void batch_norm_train(Context& ctx, const Tensor& x, const Tensor& gamma, const Tensor& beta, double epsilon,
-                             const Tensor& y, const Tensor& mean, const Tensor& inverse_std, double momentum,
-                             const Tensor& running_mean, const Tensor& running_var) {
+                             const Tensor& slope, const Tensor& residual, const Tensor& y, const Tensor& mean,
+                             const Tensor& inverse_std, double momentum, const Tensor& running_mean,
+                             const Tensor& running_var) {
     visit_real(x.dtype(), "batch_norm", [&]<class T>() {
         const Tensor rows = x.channel_rows();
         const std::int64_t m = rows.dim(0), channels = rows.dim(1);
@@ -115,119 +195,56 @@ inline void batch_norm_train(Context& ctx, const Tensor& x, const Tensor& gamma,
             }
         }
     });
-    batch_norm_eval(ctx, x, gamma, beta, mean, inverse_std, y);
+    batch_norm_eval(ctx, x, gamma, beta, mean, inverse_std, slope, residual, y);
 }
 
-/// Sums of dy and of dy xhat per channel: the gradients of beta and gamma.
-template <class T>
-void batch_norm_sums(const Tensor& x, const Tensor& dy, const Tensor& mean, const Tensor& inverse_std,
-                     const Tensor& dgamma, const Tensor& dbeta) {
-    const Tensor rows = x.channel_rows();
-    const std::int64_t channels = rows.dim(1);
-    const T *in = x.data<T>(), *g = dy.data<T>(), *mu = mean.data<T>(), *inv = inverse_std.data<T>();
-    T *dg = dgamma.data<T>(), *db = dbeta.data<T>();
-    sum_channels<T>(
-        rows.dim(0), channels,
-        [&](std::int64_t begin, std::int64_t end, T* sum, T* dot) {
-            for (std::int64_t r = begin; r < end; ++r) {
-                const T *row = in + r * channels, *grad = g + r * channels;
-                for (std::int64_t c = 0; c < channels; ++c) {
-                    sum[c] += grad[c];
-                    dot[c] += grad[c] * (row[c] - mu[c]);
-                }
-            }
-        },
-        [&](std::int64_t c, double sum, double dot) {
-            db[c] = static_cast<T>(sum);
-            dg[c] = static_cast<T>(dot * static_cast<double>(inv[c]));
-        });
-}
-
-inline void batch_norm_train_dx(Context&, const Tensor& x, const Tensor& dy, const Tensor& gamma, const Tensor& mean,
-                                const Tensor& inverse_std, const Tensor& dx, const Tensor& dgamma,
-                                const Tensor& dbeta) {
+/// Both gradients: first the sums, then dx.
+template <bool train>
+void batch_norm_dx(const Tensor& x, const Tensor& dy, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                   const Tensor& inverse_std, const Tensor& slope, const Tensor& dx, const Tensor& dgamma,
+                   const Tensor& dbeta, const Tensor& dslope) {
     visit_real(x.dtype(), "batch_norm", [&]<class T>() {
-        batch_norm_sums<T>(x, dy, mean, inverse_std, dgamma, dbeta);
-        const Tensor rows = x.channel_rows();
-        const std::int64_t m = rows.dim(0), channels = rows.dim(1);
-        const T *in = x.data<T>(), *g = dy.data<T>(), *ga = gamma.data<T>(), *mu = mean.data<T>(),
-                *inv = inverse_std.data<T>(), *dg = dgamma.data<T>(), *db = dbeta.data<T>();
-        T* d = dx.data<T>();
-        // dx = gamma inv (dy - mean(dy) - xhat mean(dy xhat)) = a dy + b x + c per channel
-        const Tensor factors = Tensor::empty({3, channels}, {.dtype = x.dtype()});
-        T *fa = factors.data<T>(), *fb = fa + channels, *fc = fb + channels;
-        for (std::int64_t c = 0; c < channels; ++c) {
-            fa[c] = ga[c] * inv[c];
-            fb[c] = -fa[c] * inv[c] * dg[c] / static_cast<T>(m);
-            fc[c] = -fa[c] * db[c] / static_cast<T>(m) - fb[c] * mu[c];
-        }
-        parallel_for(m, chunk_rows(m, channels), [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = begin; r < end; ++r) {
-                const T *row = in + r * channels, *grad = g + r * channels;
-                T* to = d + r * channels;
-                for (std::int64_t c = 0; c < channels; ++c) to[c] = fa[c] * grad[c] + fb[c] * row[c] + fc[c];
-            }
+        math::visit_norm_gradient(slope.defined(), [&]<bool prelu>() {
+            const auto p = norm_parameters<T>(gamma, beta, mean, inverse_std, slope);
+            const std::int64_t rows = x.channel_rows().dim(0);
+            T *dg = dgamma.data<T>(), *db = dbeta.data<T>();
+            channel_sums<T>(math::BatchNormSums<T, prelu>{p}, rows, gamma.numel(), {dy.data<T>(), x.data<T>()}, nullptr,
+                            [&](std::int64_t c, const double* sum) {
+                                db[c] = static_cast<T>(sum[0]);
+                                dg[c] = static_cast<T>(sum[1] * static_cast<double>(p.inverse_std[c]));
+                                if constexpr (prelu) dslope.data<T>()[c] = static_cast<T>(sum[2]);
+                            });
+            const math::BatchNormGradient<T, prelu, train> op{p, dg, db, rows};
+            if constexpr (op.inputs == 2)
+                channel_map<T>(op, dx, {dy.data<T>(), x.data<T>()});
+            else
+                channel_map<T>(op, dx, {dy.data<T>()});
         });
     });
 }
 
-inline void batch_norm_eval_dx(Context&, const Tensor& x, const Tensor& dy, const Tensor& gamma, const Tensor& mean,
-                               const Tensor& inverse_std, const Tensor& dx, const Tensor& dgamma, const Tensor& dbeta) {
-    visit_real(x.dtype(), "batch_norm", [&]<class T>() {
-        batch_norm_sums<T>(x, dy, mean, inverse_std, dgamma, dbeta);
-        const Tensor rows = x.channel_rows();
-        const std::int64_t channels = rows.dim(1);
-        const T *g = dy.data<T>(), *ga = gamma.data<T>(), *inv = inverse_std.data<T>();
-        T* d = dx.data<T>();
-        parallel_for(rows.dim(0), chunk_rows(rows.dim(0), channels), [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = begin; r < end; ++r)
-                for (std::int64_t c = 0; c < channels; ++c)
-                    d[r * channels + c] = g[r * channels + c] * (ga[c] * inv[c]);
-        });
-    });
+inline void batch_norm_train_dx(Context&, const Tensor& x, const Tensor& dy, const Tensor& gamma, const Tensor& beta,
+                                const Tensor& mean, const Tensor& inverse_std, const Tensor& slope, const Tensor& dx,
+                                const Tensor& dgamma, const Tensor& dbeta, const Tensor& dslope) {
+    batch_norm_dx<true>(x, dy, gamma, beta, mean, inverse_std, slope, dx, dgamma, dbeta, dslope);
+}
+inline void batch_norm_eval_dx(Context&, const Tensor& x, const Tensor& dy, const Tensor& gamma, const Tensor& beta,
+                               const Tensor& mean, const Tensor& inverse_std, const Tensor& slope, const Tensor& dx,
+                               const Tensor& dgamma, const Tensor& dbeta, const Tensor& dslope) {
+    batch_norm_dx<false>(x, dy, gamma, beta, mean, inverse_std, slope, dx, dgamma, dbeta, dslope);
 }
 
 inline void prelu(Context&, const Tensor& x, const Tensor& slope, const Tensor& y) {
-    visit_real(x.dtype(), "prelu", [&]<class T>() {
-        const Tensor rows = x.channel_rows();
-        const std::int64_t channels = rows.dim(1);
-        const T *in = x.data<T>(), *a = slope.data<T>();
-        T* out = y.data<T>();
-        // both branches are computed and one is chosen: a branch would keep the loop from vectorising
-        parallel_for(rows.dim(0), chunk_rows(rows.dim(0), channels), [=](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = begin; r < end; ++r) {
-                const T* row = in + r * channels;
-                T* to = out + r * channels;
-                for (std::int64_t c = 0; c < channels; ++c) {
-                    const T scaled = a[c] * row[c];
-                    to[c] = row[c] > T(0) ? row[c] : scaled;
-                }
-            }
-        });
-    });
+    visit_real(x.dtype(), "prelu",
+               [&]<class T>() { channel_map<T>(math::PRelu<T>{slope.data<T>()}, y, {x.data<T>()}); });
 }
 
 inline void prelu_dx(Context&, const Tensor& x, const Tensor& slope, const Tensor& dy, const Tensor& dx,
                      const Tensor& dslope) {
     visit_real(x.dtype(), "prelu", [&]<class T>() {
-        const Tensor rows = x.channel_rows();
-        const std::int64_t channels = rows.dim(1);
-        const T *in = x.data<T>(), *a = slope.data<T>(), *g = dy.data<T>();
-        T *d = dx.data<T>(), *da = dslope.data<T>();
-        sum_channels<T>(
-            rows.dim(0), channels,
-            [=](std::int64_t begin, std::int64_t end, T* sum, T*) {
-                for (std::int64_t r = begin; r < end; ++r) {
-                    const T *row = in + r * channels, *grad = g + r * channels;
-                    T* to = d + r * channels;
-                    for (std::int64_t c = 0; c < channels; ++c) {
-                        const T scaled = a[c] * grad[c], share = grad[c] * row[c];
-                        to[c] = row[c] > T(0) ? grad[c] : scaled;
-                        sum[c] += row[c] > T(0) ? T(0) : share;
-                    }
-                }
-            },
-            [&](std::int64_t c, double sum, double) { da[c] = static_cast<T>(sum); });
+        channel_sums<T>(math::PReluSums<T>{slope.data<T>()}, x.channel_rows().dim(0), slope.numel(),
+                        {dy.data<T>(), x.data<T>()}, dx.data<T>(),
+                        [&](std::int64_t c, const double* sum) { dslope.data<T>()[c] = static_cast<T>(sum[0]); });
     });
 }
 

@@ -51,12 +51,16 @@ struct KernelTable {
     void (*conv2d)(Context&, const ConvGeometry&, ConvAlgorithm, T x, T w, T y);
     void (*conv2d_dx)(Context&, const ConvGeometry&, ConvAlgorithm, T dy, T w, T dx);
     void (*conv2d_dw)(Context&, const ConvGeometry&, ConvAlgorithm, T x, T dy, T dw);
-    void (*batch_norm_train)(Context&, T x, T gamma, T beta, double epsilon, T y, T mean, T inverse_std,
-                             double momentum, T running_mean, T running_var);
+    // batch norm v, and in the same pass y = prelu(v) where slope [C] is defined, v + residual where that is, else v;
+    // dx takes dy of y and gives dslope where there is a slope. At most one of the two is defined.
+    void (*batch_norm_train)(Context&, T x, T gamma, T beta, double epsilon, T slope, T residual, T y, T mean,
+                             T inverse_std, double momentum, T running_mean, T running_var);
     void (*inverse_std)(Context&, T variance, double epsilon, T y);  ///< y = 1 / sqrt(variance + epsilon)
-    void (*batch_norm_eval)(Context&, T x, T gamma, T beta, T mean, T inverse_std, T y);
-    void (*batch_norm_train_dx)(Context&, T x, T dy, T gamma, T mean, T inverse_std, T dx, T dgamma, T dbeta);
-    void (*batch_norm_eval_dx)(Context&, T x, T dy, T gamma, T mean, T inverse_std, T dx, T dgamma, T dbeta);
+    void (*batch_norm_eval)(Context&, T x, T gamma, T beta, T mean, T inverse_std, T slope, T residual, T y);
+    void (*batch_norm_train_dx)(Context&, T x, T dy, T gamma, T beta, T mean, T inverse_std, T slope, T dx, T dgamma,
+                                T dbeta, T dslope);
+    void (*batch_norm_eval_dx)(Context&, T x, T dy, T gamma, T beta, T mean, T inverse_std, T slope, T dx, T dgamma,
+                               T dbeta, T dslope);
     void (*prelu)(Context&, T x, T slope, T y);
     void (*prelu_dx)(Context&, T x, T slope, T dy, T dx, T dslope);
     void (*max_pool)(Context&, const PoolGeometry&, T x, T y, T index);  ///< index: i64 position in the image plane

@@ -24,6 +24,9 @@ struct IResNetOptions {
     /// memory for about a third more time.
     bool activation_checkpointing = false;
     Device device = cpu_device;
+    /// Batch norm does the PReLU or the sum behind it in one pass over memory (BatchNormFusion). false: one op after
+    /// the other, with equal results up to rounding.
+    bool fused = true;
 };
 
 namespace detail {
@@ -38,13 +41,17 @@ inline std::shared_ptr<Conv2d> iresnet_conv(std::int64_t in, std::int64_t out, s
 inline std::shared_ptr<BatchNorm> batch_norm_layer(std::int64_t channels, Init& init) {
     return std::make_shared<BatchNorm>(BatchNormOptions{.channels = channels}, init);
 }
+inline Var norm_and_prelu(BatchNorm& norm, PRelu& prelu, const Var& x, bool fused) {
+    return fused ? norm.forward(x, {.slope = prelu.weight()}) : prelu(norm(x));
+}
 }  // namespace detail
 
 /// y = bn3(conv2(prelu(bn2(conv1(bn1(x)))))) + shortcut(x); the stride is on conv2, no activation after the sum.
 class IResNetBlock : public Module {
   public:
-    IResNetBlock(std::int64_t in, std::int64_t out, std::int64_t stride, Init& init)
-        : bn1_(add_child("bn1", detail::batch_norm_layer(in, init))),
+    IResNetBlock(std::int64_t in, std::int64_t out, std::int64_t stride, Init& init, bool fused = true)
+        : fused_(fused),
+          bn1_(add_child("bn1", detail::batch_norm_layer(in, init))),
           conv1_(add_child("conv1", detail::iresnet_conv(in, out, 3, 1, init))),
           bn2_(add_child("bn2", detail::batch_norm_layer(out, init))),
           prelu_(add_child("prelu", std::make_shared<PRelu>(out, init))),
@@ -57,12 +64,13 @@ class IResNetBlock : public Module {
     }
     Var forward(const Var& x) override {
         Var y = (*conv1_)((*bn1_)(x));
-        y = (*conv2_)((*prelu_)((*bn2_)(y)));
-        y = (*bn3_)(y);
-        return add(y, downsample_ ? (*downsample_)(x) : x);
+        y = (*conv2_)(detail::norm_and_prelu(*bn2_, *prelu_, y, fused_));
+        const Var shortcut = downsample_ ? (*downsample_)(x) : x;
+        return fused_ ? bn3_->forward(y, {.residual = shortcut}) : add((*bn3_)(y), shortcut);
     }
 
   private:
+    bool fused_;
     std::shared_ptr<BatchNorm> bn1_;
     std::shared_ptr<Conv2d> conv1_;
     std::shared_ptr<BatchNorm> bn2_;
@@ -87,7 +95,7 @@ class IResNet : public Module {
         for (std::size_t s = 0; s < 4; ++s) {
             const auto layer = add_child("layer" + std::to_string(s + 1), std::make_shared<Sequential>());
             for (std::int64_t b = 0; b < o.blocks[s]; ++b) {
-                blocks_.push_back(layer->add(std::make_shared<IResNetBlock>(in, o.channels[s], b == 0 ? 2 : 1, init)));
+                blocks_.push_back(layer->add(std::make_shared<IResNetBlock>(in, o.channels[s], b == 0 ? 2 : 1, init, o.fused)));
                 in = o.channels[s];
             }
         }
@@ -106,7 +114,7 @@ class IResNet : public Module {
                  "iresnet", "images; got ", x.value().str(), ", want [N, 3, ", options_.image_size, ", ",
                  options_.image_size, "]");
         Var y = options_.compute == DType::bf16 ? cast(x, DType::bf16) : x;
-        y = (*prelu_)((*bn1_)((*conv1_)(y)));
+        y = detail::norm_and_prelu(*bn1_, *prelu_, (*conv1_)(y), options_.fused);
         for (const auto& block : blocks_) y = options_.activation_checkpointing ? recompute(block, y) : (*block)(y);
         y = flatten((*dropout_)((*bn2_)(y)));
         return (*features_)((*fc_)(cast(y, options_.dtype)));

@@ -67,11 +67,14 @@ class BatchNorm : public Module {
           bias_(add_parameter("bias", init.constant({o.channels}, 0), true)),
           running_mean_(add_buffer("running_mean", init.constant({o.channels}, 0))),
           running_var_(add_buffer("running_var", init.constant({o.channels}, 1))) {}
-    Var forward(const Var& x) override {
-        if (!training()) return batch_norm_eval(x, weight_, bias_, running_mean_, running_var_, options_.epsilon);
+    Var forward(const Var& x) override { return forward(x, {}); }
+    /// The layer and, in the same pass, a PReLU with the given slope or the sum with a residual.
+    Var forward(const Var& x, const BatchNormFusion& fusion) const {
+        if (!training())
+            return batch_norm_eval(x, weight_, bias_, running_mean_, running_var_, options_.epsilon, fusion);
         const bool move = !recomputing();  // the statistics move once a forward pass
         return batch_norm_train(x, weight_, bias_, move ? running_mean_ : Tensor(), move ? running_var_ : Tensor(),
-                                options_.momentum, options_.epsilon);
+                                options_.momentum, options_.epsilon, fusion);
     }
 
   private:
@@ -86,6 +89,7 @@ class PRelu : public Module {
     PRelu(std::int64_t channels, Init& init)
         : weight_(add_parameter("weight", init.constant({channels}, 0.25), true)) {}
     Var forward(const Var& x) override { return prelu(x, weight_); }
+    const Var& weight() const { return weight_; }
 
   private:
     Var weight_;

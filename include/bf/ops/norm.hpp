@@ -15,56 +15,86 @@ inline void check_channels(const char* op, const char* what, const Tensor& t, co
 }
 }  // namespace detail
 
+/// What a batch norm v = bn(x) does besides in the same pass over memory; at most one of them, none is plain v.
+struct BatchNormFusion {
+    Var slope = {};     ///< [C]: y = prelu(v). v is not kept, the gradient computes it again from x.
+    Var residual = {};  ///< like x: y = v + residual. Nothing is kept for it, its gradient is dy itself.
+};
+
+namespace detail {
+/// A checked batch norm: the images in nhwc order, what it is fused with, and its backward pass.
+struct BatchNormCall {
+    Var x, gamma, beta, slope, residual;
+
+    BatchNormCall(const Var& input, const Var& gamma_, const Var& beta_, const BatchNormFusion& fusion)
+        : x(channels_last(input, "batch_norm")), gamma(gamma_), beta(beta_), slope(fusion.slope) {
+        check_channels("batch_norm", "gamma", gamma.value(), x);
+        check_channels("batch_norm", "beta", beta.value(), x);
+        const Tensor& added = fusion.residual.value();
+        BF_CHECK(!slope.value().defined() || !added.defined(), "batch_norm",
+                 "want a slope or a residual, got both; hint: prelu() or add() for the other");
+        if (slope.value().defined()) check_channels("batch_norm", "slope", slope.value(), x);
+        if (!added.defined()) return;
+        BF_CHECK(added.shape() == x.shape() && added.dtype() == x.value().dtype(), "batch_norm",
+                 "residual differs; got ", added.str(), ", want ", x.value().str());
+        residual = channels_last(fusion.residual, "batch_norm");
+    }
+
+    /// y with its graph; `dx_kernel` of the table gives the gradients.
+    Var record_with(const Tensor& y, const Tensor& mean, const Tensor& inverse_std,
+                    decltype(KernelTable::batch_norm_train_dx) dx_kernel) const {
+        return record(y, {x, gamma, beta, slope, residual},
+                      [x = x, gamma = gamma, beta = beta, slope = slope, residual = residual.sink(), mean, inverse_std,
+                       dx_kernel](const Tensor& dy) {
+                          Tensor dx = empty_like(x.value()), dgamma = empty_like(mean), dbeta = empty_like(mean),
+                                 dslope;
+                          if (slope.value().defined()) dslope = empty_like(mean);
+                          dx_kernel(context(dy.device()), x.value(), dy, gamma.value(), beta.value(), mean, inverse_std,
+                                    slope.value(), dx, dgamma, dbeta, dslope);
+                          x.accumulate(dx);
+                          gamma.accumulate(dgamma);
+                          beta.accumulate(dbeta);
+                          slope.accumulate(dslope);
+                          residual.accumulate(dy);
+                      });
+    }
+};
+}  // namespace detail
+
 /// Batch norm with the statistics of the batch: gamma, beta [C]. running_mean and running_var [C], when defined,
 /// become (1 - momentum) old + momentum new in place (new variance unbiased). Source: PyTorch's convention.
 inline Var batch_norm_train(const Var& input, const Var& gamma, const Var& beta, const Tensor& running_mean,
-                            const Tensor& running_var, double momentum = 0.1, double epsilon = 1e-5) {
-    const Var x = detail::channels_last(input, "batch_norm");
-    detail::check_channels("batch_norm", "gamma", gamma.value(), x);
-    detail::check_channels("batch_norm", "beta", beta.value(), x);
+                            const Tensor& running_var, double momentum = 0.1, double epsilon = 1e-5,
+                            const BatchNormFusion& fusion = {}) {
+    const detail::BatchNormCall call(input, gamma, beta, fusion);
+    const Tensor& x = call.x.value();
     BF_CHECK(running_mean.defined() == running_var.defined(), "batch_norm", "want both running statistics or neither");
     if (running_mean.defined()) {
-        detail::check_channels("batch_norm", "running mean", running_mean, x);
-        detail::check_channels("batch_norm", "running variance", running_var, x);
+        detail::check_channels("batch_norm", "running mean", running_mean, call.x);
+        detail::check_channels("batch_norm", "running variance", running_var, call.x);
     }
-    BF_CHECK(x.value().numel() / std::max<std::int64_t>(1, x.shape()[1]) > 1, "batch_norm",
-             "training wants more than one value a channel; got ", x.value().str(),
-             "; hint: a larger batch, or eval mode");
-    const Device device = x.value().device();
-    Tensor y = empty_like(x.value()), mean = empty_like(gamma.value()), inverse_std = empty_like(mean);
-    kernels(device).batch_norm_train(context(device), x.value(), gamma.value(), beta.value(), epsilon, y, mean,
-                                     inverse_std, momentum, running_mean, running_var);
-    return record(y, {x, gamma, beta}, [=, beta = beta.sink()](const Tensor& dy) {
-        Tensor dx = empty_like(x.value()), dgamma = empty_like(mean), dbeta = empty_like(mean);
-        kernels(device).batch_norm_train_dx(context(device), x.value(), dy, gamma.value(), mean, inverse_std, dx,
-                                            dgamma, dbeta);
-        x.accumulate(dx);
-        gamma.accumulate(dgamma);
-        beta.accumulate(dbeta);
-    });
+    BF_CHECK(x.numel() / std::max<std::int64_t>(1, x.dim(1)) > 1, "batch_norm",
+             "training wants more than one value a channel; got ", x.str(), "; hint: a larger batch, or eval mode");
+    const KernelTable& table = kernels(x.device());
+    Tensor y = empty_like(x), mean = empty_like(gamma.value()), inverse_std = empty_like(mean);
+    table.batch_norm_train(context(x.device()), x, gamma.value(), beta.value(), epsilon, call.slope.value(),
+                           call.residual.value(), y, mean, inverse_std, momentum, running_mean, running_var);
+    return call.record_with(y, mean, inverse_std, table.batch_norm_train_dx);
 }
 
 /// Batch norm with given statistics (running mean and variance [C]).
 inline Var batch_norm_eval(const Var& input, const Var& gamma, const Var& beta, const Tensor& running_mean,
-                           const Tensor& running_var, double epsilon = 1e-5) {
-    const Var x = detail::channels_last(input, "batch_norm");
-    detail::check_channels("batch_norm", "gamma", gamma.value(), x);
-    detail::check_channels("batch_norm", "beta", beta.value(), x);
-    detail::check_channels("batch_norm", "running mean", running_mean, x);
-    detail::check_channels("batch_norm", "running variance", running_var, x);
-    const Device device = x.value().device();
-    Tensor y = empty_like(x.value()), inverse_std = empty_like(running_var);
-    kernels(device).inverse_std(context(device), running_var, epsilon, inverse_std);
-    kernels(device).batch_norm_eval(context(device), x.value(), gamma.value(), beta.value(), running_mean, inverse_std,
-                                    y);
-    return record(y, {x, gamma, beta}, [=, beta = beta.sink()](const Tensor& dy) {
-        Tensor dx = empty_like(x.value()), dgamma = empty_like(running_mean), dbeta = empty_like(running_mean);
-        kernels(device).batch_norm_eval_dx(context(device), x.value(), dy, gamma.value(), running_mean, inverse_std, dx,
-                                           dgamma, dbeta);
-        x.accumulate(dx);
-        gamma.accumulate(dgamma);
-        beta.accumulate(dbeta);
-    });
+                           const Tensor& running_var, double epsilon = 1e-5, const BatchNormFusion& fusion = {}) {
+    const detail::BatchNormCall call(input, gamma, beta, fusion);
+    const Tensor& x = call.x.value();
+    detail::check_channels("batch_norm", "running mean", running_mean, call.x);
+    detail::check_channels("batch_norm", "running variance", running_var, call.x);
+    const KernelTable& table = kernels(x.device());
+    Tensor y = empty_like(x), inverse_std = empty_like(running_var);
+    table.inverse_std(context(x.device()), running_var, epsilon, inverse_std);
+    table.batch_norm_eval(context(x.device()), x, gamma.value(), beta.value(), running_mean, inverse_std,
+                          call.slope.value(), call.residual.value(), y);
+    return call.record_with(y, running_mean, inverse_std, table.batch_norm_eval_dx);
 }
 
 /// y = x where x > 0, else slope[c] x: slope [C].
