@@ -4,6 +4,8 @@
 #include <mutex>
 #include <optional>
 
+#include "handle.hpp"
+
 namespace bf::cuda {
 namespace {
 
@@ -98,8 +100,9 @@ void read_engine(ConvPlan& plan) {
 }
 
 /// Turns the configuration into a plan. This may compile kernels, and is where an engine refuses a shape.
-void finalize_plan(ConvPlan& plan) {
+void finalize_plan(cudnnHandle_t dnn, ConvPlan& plan) {
     plan.plan = Descriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn);  // newer versions do without
     plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, plan.config);
     plan.plan.finalize();
     std::int64_t bytes = 0;
@@ -128,48 +131,29 @@ void run(Context& context, const ConvPlan& plan, const ConvBuffers& buffers) {
     execute(backend(context), plan, buffers, workspace.defined() ? workspace.raw() : nullptr);
 }
 
-class Event {
-  public:
-    Event() { BF_CUDA(cudaEventCreate(&event_), "timing"); }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-    ~Event() {
-        try {
-            BF_CUDA(cudaEventDestroy(event_), "timing");
-        } catch (const Error&) {  // a failure that stays is reported by the next call
-        }
-    }
-    void record(cudaStream_t stream) const { BF_CUDA(cudaEventRecord(event_, stream), "timing"); }
-    float since(const Event& start) const {
-        float milliseconds = 0;
-        BF_CUDA(cudaEventSynchronize(event_), "timing");
-        BF_CUDA(cudaEventElapsedTime(&milliseconds, start.event_, event_), "timing");
-        return milliseconds;
-    }
-
-  private:
-    cudaEvent_t event_ = nullptr;
-};
-
 /// Median time of one run, after a run that is not counted. Overwrites the result, as each run does.
 float time_plan(Context& context, const ConvPlan& plan, const ConvBuffers& buffers) {
     const Backend& b = backend(context);
     const Tensor workspace = workspace_of(context, plan);
     void* room = workspace.defined() ? workspace.raw() : nullptr;
     execute(b, plan, buffers, room);
-    const std::array<Event, tuning_runs + 1> marks;
-    marks[0].record(b.stream);
+    std::array<EventHandle, tuning_runs + 1> marks;
+    for (EventHandle& mark : marks) mark = make_event(true);
+    BF_CUDA(cudaEventRecord(marks[0].get(), b.stream), "timing");
     for (std::size_t i = 0; i < tuning_runs; ++i) {
         execute(b, plan, buffers, room);
-        marks[i + 1].record(b.stream);
+        BF_CUDA(cudaEventRecord(marks[i + 1].get(), b.stream), "timing");
     }
+    BF_CUDA(cudaEventSynchronize(marks.back().get()), "timing");
     std::array<float, tuning_runs> times{};
-    for (std::size_t i = tuning_runs; i-- > 0;) times[i] = marks[i + 1].since(marks[i]);
+    for (std::size_t i = 0; i < tuning_runs; ++i)
+        BF_CUDA(cudaEventElapsedTime(&times[i], marks[i].get(), marks[i + 1].get()), "timing");
     return median(times);
 }
 
 /// Up to `wanted` plans that the rules allow, best guess first.
-std::vector<ConvPlan> find_plans(const ConvGraph& graph, const PlanKey& key, std::size_t wanted, PlanSearch& search) {
+std::vector<ConvPlan> find_plans(cudnnHandle_t dnn, const ConvGraph& graph, const PlanKey& key, std::size_t wanted,
+                                 PlanSearch& search) {
     std::vector<ConvPlan> found;
     std::vector<std::int64_t> engines;
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
@@ -189,7 +173,7 @@ std::vector<ConvPlan> find_plans(const ConvGraph& graph, const PlanKey& key, std
                 ++search.dropped;
             } else if (!has_place(engines, plan.engine)) {
                 continue;
-            } else if (!attempt(search.refusal, [&] { finalize_plan(plan); })) {
+            } else if (!attempt(search.refusal, [&] { finalize_plan(dnn, plan); })) {
                 ++search.refused;
             } else if (plan.workspace > key.workspace_limit) {
                 ++search.too_large;
@@ -207,12 +191,12 @@ ConvPlan build_plan(Context& context, const PlanKey& key, const ConvBuffers& buf
     static std::mutex mutex;
     const std::lock_guard lock(mutex);
     const Backend& b = backend(context);
-    BF_CUDA(cudnnSetStream(b.dnn, b.stream), "device ", b.device);
+    refuse_in_capture(b, "conv2d", "the search for a plan", "run a step of these shapes before the capture");
     PlanSearch search;
     std::vector<ConvPlan> found;
     std::optional<ConvGraph> graph;
     if (attempt(search.refusal, [&] { graph.emplace(b.dnn, key); }))
-        found = find_plans(*graph, key, key.autotune ? tuned_plans : 1, search);
+        found = find_plans(b.dnn, *graph, key, key.autotune ? tuned_plans : 1, search);
     std::optional<std::size_t> best;
     for (std::size_t i = 0; i < found.size(); ++i) {
         if (found.size() > 1 &&

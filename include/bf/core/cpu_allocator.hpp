@@ -19,7 +19,7 @@ struct MemoryStats {
 };
 
 /// Caching allocator of host memory: freed blocks are kept by size class. Thread-safe.
-/// Raw: `static void* allocate(bytes)` (null: no memory left), `static void free(p)`.
+/// Raw: `name`, `static void* allocate(bytes)` (null: no memory left), `static void free(p)`.
 template <class Raw>
 class HostAllocator {
   public:
@@ -40,8 +40,8 @@ class HostAllocator {
                 p = Raw::allocate(size);
             }
             if (!p)
-                fail(ErrorCode::runtime, "allocate", "out of memory; wanted ", size, " bytes, in use ", stats_.in_use,
-                     " bytes; hint: a smaller batch, queue or network");
+                fail(ErrorCode::runtime, "allocate", "out of ", Raw::name, "; wanted ", size, " bytes, in use ",
+                     stats_.in_use, " bytes; hint: a smaller batch, queue or network");
             ++stats_.system_calls;
         }
         stats_.in_use += size;
@@ -94,6 +94,7 @@ class HostAllocator {
 
 /// Pageable memory, aligned to 64 bytes.
 struct PageableMemory {
+    static constexpr const char* name = "memory";
     static void* allocate(std::size_t bytes) { return std::aligned_alloc(64, bytes); }
     static void free(void* p) { std::free(p); }
 };
