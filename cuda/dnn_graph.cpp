@@ -43,13 +43,15 @@ struct ConvGraph {
 };
 
 /// A plan that is ready to run, and what is known of it.
-struct ConvPlan {
+struct ConvPlan : PlanFacts {
     Descriptor config, plan;
     std::string label;  ///< the convolution, for messages
-    std::int64_t engine = -1;
-    EngineNotes notes = 0;
-    std::size_t workspace = 0;
-    float milliseconds = 0;  ///< 0 when it was not timed
+};
+
+/// Where plans are to run: on the GPU of a handle, or on one described by its properties.
+struct PlanDevice {
+    cudnnHandle_t dnn = nullptr;
+    const Descriptor* properties = nullptr;
 };
 
 /// Runs f. An engine that refuses a shape is nothing unusual, only all of them would be: the reason is kept.
@@ -65,8 +67,9 @@ bool attempt(std::string& reason, F&& f) {
 }
 
 /// The configurations that the heuristics propose, best first.
-std::vector<Descriptor> engine_configs(const Descriptor& graph, cudnnBackendHeurMode_t mode) {
+std::vector<Descriptor> engine_configs(const PlanDevice& device, const Descriptor& graph, cudnnBackendHeurMode_t mode) {
     Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    if (device.properties) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *device.properties);
     heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
     heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
     heuristics.finalize();
@@ -100,9 +103,12 @@ void read_engine(ConvPlan& plan) {
 }
 
 /// Turns the configuration into a plan. This may compile kernels, and is where an engine refuses a shape.
-void finalize_plan(cudnnHandle_t dnn, ConvPlan& plan) {
+void finalize_plan(const PlanDevice& device, ConvPlan& plan) {
     plan.plan = Descriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn);  // newer versions do without
+    if (device.properties)
+        plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *device.properties);
+    else
+        plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &device.dnn);
     plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, plan.config);
     plan.plan.finalize();
     std::int64_t bytes = 0;
@@ -152,28 +158,33 @@ float time_plan(Context& context, const ConvPlan& plan, const ConvBuffers& buffe
 }
 
 /// Up to `wanted` plans that the rules allow, best guess first.
-std::vector<ConvPlan> find_plans(cudnnHandle_t dnn, const ConvGraph& graph, const PlanKey& key, std::size_t wanted,
-                                 PlanSearch& search) {
+std::vector<ConvPlan> find_plans(const PlanDevice& device, const ConvGraph& graph, const PlanKey& key,
+                                 std::size_t wanted, PlanSearch& search) {
     std::vector<ConvPlan> found;
     std::vector<std::int64_t> engines;
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
         // the fallback list is made of engines that run anywhere, not of fast ones
         if (found.size() >= wanted || (mode == CUDNN_HEUR_MODE_FALLBACK && !found.empty())) break;
         std::vector<Descriptor> configs;
-        if (!attempt(search.refusal, [&] { configs = engine_configs(graph.graph, mode); })) continue;
+        if (!attempt(search.refusal, [&] { configs = engine_configs(device, graph.graph, mode); })) continue;
+        std::vector<ConvPlan> proposed;
         for (Descriptor& config : configs) {
-            if (found.size() >= wanted) break;
-            ++search.proposed;
-            ConvPlan plan;
+            ConvPlan& plan = proposed.emplace_back();
             plan.config = std::move(config);
             plan.label = str(key.pass, key.g, key.dtype);
-            if (!attempt(search.refusal, [&] { read_engine(plan); })) {
-                ++search.refused;
-            } else if (!allowed(plan.notes, key.rules)) {
-                ++search.dropped;
-            } else if (!has_place(engines, plan.engine)) {
+            ++search.proposed;
+            const bool read = attempt(search.refusal, [&] { read_engine(plan); });
+            search.refused += !read;
+            search.dropped += read && !allowed(plan.notes, key.rules);
+            if (!read || !allowed(plan.notes, key.rules)) proposed.pop_back();
+        }
+        std::stable_partition(proposed.begin(), proposed.end(),
+                              [&](const ConvPlan& p) { return preferred(p.notes, key.rules, key.g.groups); });
+        for (ConvPlan& plan : proposed) {
+            if (found.size() >= wanted) break;
+            if (!has_place(engines, plan.engine)) {
                 continue;
-            } else if (!attempt(search.refusal, [&] { finalize_plan(dnn, plan); })) {
+            } else if (!attempt(search.refusal, [&] { finalize_plan(device, plan); })) {
                 ++search.refused;
             } else if (plan.workspace > key.workspace_limit) {
                 ++search.too_large;
@@ -196,7 +207,7 @@ ConvPlan build_plan(Context& context, const PlanKey& key, const ConvBuffers& buf
     std::vector<ConvPlan> found;
     std::optional<ConvGraph> graph;
     if (attempt(search.refusal, [&] { graph.emplace(b.dnn, key); }))
-        found = find_plans(b.dnn, *graph, key, key.autotune ? tuned_plans : 1, search);
+        found = find_plans({.dnn = b.dnn}, *graph, key, key.autotune ? tuned_plans : 1, search);
     std::optional<std::size_t> best;
     for (std::size_t i = 0; i < found.size(); ++i) {
         if (found.size() > 1 &&
@@ -325,6 +336,22 @@ Descriptor operation_graph(cudnnHandle_t dnn, const Descriptor& operation) {
     d.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation);
     d.finalize();
     return d;
+}
+
+Descriptor device_descriptor(const std::string& json) {
+    Descriptor d(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+    d.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, static_cast<std::int64_t>(json.size()),
+          json.data());
+    d.finalize();
+    return d;
+}
+
+std::vector<PlanFacts> plans_on(const Descriptor& device, const PlanKey& key, std::size_t wanted) {
+    PlanSearch search;
+    std::vector<PlanFacts> facts;
+    for (ConvPlan& plan : find_plans({.properties = &device}, ConvGraph(nullptr, key), key, wanted, search))
+        facts.push_back(plan);
+    return facts;
 }
 
 void run_convolution(Context& context, const PlanKey& key, const ConvBuffers& buffers) {
