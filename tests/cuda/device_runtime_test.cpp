@@ -53,7 +53,7 @@ TEST(HostAllocator, SaysWhatIsUsedUp) {
     EXPECT_EQ(none.stats().system_calls, 0u);
 }
 
-class DeviceRuntime : public ::testing::Test {
+class GpuRuntime : public ::testing::Test {
   protected:
     void SetUp() override {
         if (const std::string reason = error_of([] { bf::context(gpu); }); !reason.empty()) GTEST_SKIP() << reason;
@@ -74,7 +74,7 @@ class DeviceRuntime : public ::testing::Test {
     }
 };
 
-TEST_F(DeviceRuntime, SettingsAreWhatWasConfigured) {
+TEST_F(GpuRuntime, SettingsAreWhatWasConfigured) {
     const bf::DeviceSettings before = runtime().settings(0);
     runtime().configure({.tf32 = false, .deterministic = false, .autotune = true}, 0);
     const bf::DeviceSettings got = runtime().settings(0);
@@ -85,7 +85,7 @@ TEST_F(DeviceRuntime, SettingsAreWhatWasConfigured) {
     EXPECT_EQ(runtime().settings(0).deterministic, before.deterministic);
 }
 
-TEST_F(DeviceRuntime, PinnedMemoryIsKeptForTheNextStep) {
+TEST_F(GpuRuntime, PinnedMemoryIsKeptForTheNextStep) {
     void* p = runtime().pin(100000, 0);
     runtime().unpin(p, 100000, 0);
     void* q = runtime().pin(99000, 0);  // of the same size class
@@ -93,7 +93,7 @@ TEST_F(DeviceRuntime, PinnedMemoryIsKeptForTheNextStep) {
     runtime().unpin(q, 99000, 0);
 }
 
-TEST_F(DeviceRuntime, CopiesOfTheTransferLaneAreOrderedWithTheKernelsByEvents) {
+TEST_F(GpuRuntime, CopiesOfTheTransferLaneAreOrderedWithTheKernelsByEvents) {
     const std::int64_t n = 1 << 22;
     const Tensor source = counted(n), up = bf::pinned({n}, {}, gpu), down = bf::pinned({n}, {}, gpu);
     up.copy_from(source);
@@ -113,7 +113,7 @@ TEST_F(DeviceRuntime, CopiesOfTheTransferLaneAreOrderedWithTheKernelsByEvents) {
     for (std::int64_t i = 0; i < n; i += 4099) ASSERT_EQ(down.data<float>()[i], 2 * source.data<float>()[i]);
 }
 
-TEST_F(DeviceRuntime, AGraphReadsTheSameMemoryAtEveryLaunch) {
+TEST_F(GpuRuntime, AGraphReadsTheSameMemoryAtEveryLaunch) {
     const std::int64_t n = 1 << 20;
     const Tensor x = counted(n).to(gpu), y = Tensor::empty({n}, {.device = gpu});
     scale(1, x, y);
@@ -134,7 +134,7 @@ TEST_F(DeviceRuntime, AGraphReadsTheSameMemoryAtEveryLaunch) {
     for (const Tensor& t : others) EXPECT_EQ(last(t), 7.0f);
 }
 
-TEST_F(DeviceRuntime, MemoryOfAGraphIsGivenBackWithIt) {
+TEST_F(GpuRuntime, MemoryOfAGraphIsGivenBackWithIt) {
     const std::size_t before = bf::device_memory(gpu).stats(0).in_use;
     {
         Tensor outlives;
@@ -147,7 +147,7 @@ TEST_F(DeviceRuntime, MemoryOfAGraphIsGivenBackWithIt) {
     EXPECT_EQ(bf::device_memory(gpu).stats(0).in_use, before);
 }
 
-TEST_F(DeviceRuntime, WhatBreaksACaptureIsRefusedAndTheStreamGoesOn) {
+TEST_F(GpuRuntime, WhatBreaksACaptureIsRefusedAndTheStreamGoesOn) {
     const Tensor x = counted(1000).to(gpu), y = Tensor::empty({1000}, {.device = gpu});
     const auto capture = [&](const auto& what) {
         return error_of([&] {
@@ -171,7 +171,7 @@ TEST_F(DeviceRuntime, WhatBreaksACaptureIsRefusedAndTheStreamGoesOn) {
 }
 
 /// A call that the runtime itself cannot capture: it invalidates the capture, and that is one clear Error.
-TEST_F(DeviceRuntime, AnInvalidatedCaptureIsOneErrorAndTheStreamGoesOn) {
+TEST_F(GpuRuntime, AnInvalidatedCaptureIsOneErrorAndTheStreamGoesOn) {
 #ifdef BF_HAVE_CUDA
     const Tensor x = counted(1000).to(gpu), y = Tensor::empty({1000}, {.device = gpu});
     const std::string message = error_of([&] {
