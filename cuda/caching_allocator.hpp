@@ -103,7 +103,7 @@ class CachingAllocator {
     /// Starts a pool; its number. One can be open at a time.
     int open_pool() {
         std::lock_guard lock(mutex_);
-        if (open_) fail(ErrorCode::usage, "graph", "a capture is in progress on this device; hint: end it first");
+        if (open_) fail(ErrorCode::runtime, "graph", "a capture is in progress on this device; hint: end it first");
         return open_ = ++last_pool_;
     }
     /// From here on memory is ordinary again, and all of the pool counts as in use.

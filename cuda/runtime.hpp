@@ -27,10 +27,11 @@ struct Backend {
 };
 inline Backend& backend(Context& context) { return *static_cast<Backend*>(context.backend); }
 
-/// Throws a usage Error while the work of the backend's stream is captured; for what would end the capture, before it
+/// Throws a runtime Error while the work of the backend's stream is captured; for what would end the capture, before it
 /// does.
 inline void refuse_in_capture(const Backend& b, const char* op, const char* what, const char* hint) {
-    BF_CHECK(!b.capturing(), op, what, " cannot be part of a graph, and one is being captured on cuda:", b.device,
+    if (b.capturing())
+        fail(ErrorCode::runtime, op, what, " cannot be part of a graph, and one is being captured on cuda:", b.device,
              "; hint: ", hint);
 }
 
