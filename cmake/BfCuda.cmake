@@ -25,7 +25,7 @@ if(CMAKE_CXX_COMPILER_LAUNCHER AND NOT CMAKE_CUDA_COMPILER_LAUNCHER)
 endif()
 enable_language(CUDA)
 find_package(CUDAToolkit 12.8 REQUIRED)
-find_package(cuDNN 9 REQUIRED)
+find_package(cuDNN 9.8 REQUIRED)
 
 file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/cuda/*.cpp ${PROJECT_SOURCE_DIR}/cuda/*.cu)
 add_library(bf_cuda STATIC ${cuda_sources})

@@ -35,6 +35,11 @@ inline std::string bytes_text(std::size_t bytes) {
 /// that lives long pins no large segment; up to 10 MiB they share segments of 20 MiB; larger ones get a segment rounded
 /// up to 2 MiB, which is split when a smaller request takes it and more than 1 MiB would be left.
 ///
+/// Pools, for captured graphs, which use the same addresses again at every launch: from open_pool() to close_pool() all
+/// memory comes from segments that belong to the pool. They are ordinary segments of which nothing is in use, of the
+/// same stream, or new ones; what is freed meanwhile is handed out again within the pool. After close_pool() nothing of
+/// the pool is handed out to anyone, even when it is freed, until drop_pool() makes its segments ordinary ones again.
+///
 /// Raw: `Stream` (ordered, copyable), `void* allocate(bytes)` (null: no memory left), `void free(p, bytes)`,
 /// `std::size_t free_bytes()`, `void order(from, to)` (what is queued on `to` from now on waits for what is queued on
 /// `from` so far), `void wait()` (for all streams). What they throw passes through and leaves the allocator intact.
@@ -48,16 +53,17 @@ class CachingAllocator {
     CachingAllocator& operator=(const CachingAllocator&) = delete;
 
     /// Memory for use on `stream`, aligned to 512 bytes. Throws a runtime Error when the device has no memory left even
-    /// after the cache was given back.
+    /// after the cache was given back (which needs a wait for the device, so not while a pool is open).
     void* allocate(std::size_t bytes, Stream stream) {
         std::lock_guard lock(mutex_);
         const std::size_t size = round_up(bytes ? bytes : 1, unit);
         if (size < bytes) out_of_memory(bytes);
         const bool small = size <= small_limit;
         auto block = best_fit(small, stream, size);
+        if (block == blocks_.end() && open_) block = move_segment(small, stream, size);
         if (block == blocks_.end()) block = new_segment(small, stream, size);
-        if (block == blocks_.end()) block = take_over(small, stream, size);
-        if (block == blocks_.end()) {
+        if (block == blocks_.end() && !open_) block = take_over(small, stream, size);
+        if (block == blocks_.end() && !open_) {
             release_locked();
             block = new_segment(small, stream, size);
         }
@@ -66,8 +72,7 @@ class CachingAllocator {
         free_.erase(key(block));
         block->second.free = false;
         stats_.cached -= block->second.size;
-        stats_.in_use += block->second.size;
-        if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
+        hold(block->second.size);
         return block->first;
     }
 
@@ -79,8 +84,10 @@ class CachingAllocator {
             fail(ErrorCode::runtime, "deallocate", "not a live block of this device; got ", p);
         block->second.free = true;
         block->second.stream = stream;
-        stats_.in_use -= block->second.size;
-        stats_.cached += block->second.size;
+        if (!held(block)) {
+            stats_.in_use -= block->second.size;
+            stats_.cached += block->second.size;
+        }
         const auto next = std::next(block);
         if (joins(block, next)) absorb(block, next);
         if (block != blocks_.begin()) {
@@ -93,7 +100,44 @@ class CachingAllocator {
         free_.insert(key(block));
     }
 
-    /// `cached` counts the free parts of segments; `system_calls` the raw allocations that gave memory.
+    /// Starts a pool; its number. One can be open at a time.
+    int open_pool() {
+        std::lock_guard lock(mutex_);
+        if (open_) fail(ErrorCode::runtime, "graph", "a capture is in progress on this device; hint: end it first");
+        return open_ = ++last_pool_;
+    }
+    /// From here on memory is ordinary again, and all of the pool counts as in use.
+    void close_pool() {
+        std::lock_guard lock(mutex_);
+        for (const auto& [start, block] : blocks_)
+            if (open_ && block.pool == open_ && block.free) {
+                stats_.cached -= block.size;
+                hold(block.size);
+            }
+        open_ = 0;
+    }
+    /// Gives the segments of a pool, closed or open, back to the cache; blocks of it that live become ordinary ones.
+    void drop_pool(int pool) {
+        std::lock_guard lock(mutex_);
+        for (At b = blocks_.begin(); b != blocks_.end(); ++b) {
+            if (b->second.pool != pool) continue;
+            if (!b->second.free) {
+                b->second.pool = 0;
+                continue;
+            }
+            if (held(b)) {
+                stats_.in_use -= b->second.size;
+                stats_.cached += b->second.size;
+            }
+            free_.erase(key(b));
+            b->second.pool = 0;
+            free_.insert(key(b));
+        }
+        if (open_ == pool) open_ = 0;
+    }
+
+    /// `cached` counts the free parts of segments; `system_calls` the raw allocations that gave memory. A closed pool
+    /// is in use as a whole.
     MemoryStats stats() const {
         std::lock_guard lock(mutex_);
         return stats_;
@@ -102,12 +146,12 @@ class CachingAllocator {
         std::lock_guard lock(mutex_);
         stats_.peak = stats_.in_use;
     }
-    /// Bytes of the largest block that is free.
+    /// Bytes of the largest block that can be handed out.
     std::size_t largest_cached() const {
         std::lock_guard lock(mutex_);
         return largest_locked();
     }
-    /// Waits for the device and gives back every segment of which nothing is in use.
+    /// Waits for the device and gives back every segment of which nothing is in use. Pools keep theirs.
     void release_cache() {
         std::lock_guard lock(mutex_);
         release_locked();
@@ -120,22 +164,49 @@ class CachingAllocator {
         std::size_t size;
         char* segment;  // start of the raw allocation
         Stream stream;
+        int pool;  // 0: none
         bool small, free;
     };
     using Blocks = std::map<char*, Block>;  // by address: neighbours of a segment follow each other
     using At = typename Blocks::iterator;
-    using Key = std::tuple<bool, Stream, std::size_t, char*>;
+    using Key = std::tuple<int, bool, Stream, std::size_t, char*>;
 
     static std::size_t round_up(std::size_t n, std::size_t step) { return (n + step - 1) / step * step; }
-    static Key key(At b) { return {b->second.small, b->second.stream, b->second.size, b->first}; }
+    static Key key(At b) { return {b->second.pool, b->second.small, b->second.stream, b->second.size, b->first}; }
+    // True for what a closed pool holds, in use or not.
+    bool held(At b) const { return b->second.pool != 0 && b->second.pool != open_; }
+    void hold(std::size_t bytes) {
+        stats_.in_use += bytes;
+        stats_.peak = std::max(stats_.peak, stats_.in_use);
+    }
     static std::size_t segment_size(bool small, std::size_t size) {
         return small ? 2 * mib : size < 10 * mib ? 20 * mib : round_up(size, 2 * mib);
     }
 
     At best_fit(bool small, Stream stream, std::size_t size) {
-        const auto it = free_.lower_bound(Key{small, stream, size, nullptr});
-        if (it == free_.end() || std::get<0>(*it) != small || std::get<1>(*it) != stream) return blocks_.end();
-        return blocks_.find(std::get<3>(*it));
+        const auto it = free_.lower_bound(Key{open_, small, stream, size, nullptr});
+        if (it == free_.end() || std::get<0>(*it) != open_ || std::get<1>(*it) != small || std::get<2>(*it) != stream)
+            return blocks_.end();
+        return blocks_.find(std::get<4>(*it));
+    }
+    // Moves the smallest ordinary segment that will do, and of which nothing is in use, into the open pool: memory that
+    // the steps before a capture have left. What they queued on the stream ends before a launch on it begins.
+    At move_segment(bool small, Stream stream, std::size_t size) {
+        for (auto it = free_.lower_bound(Key{0, small, stream, size, nullptr}); it != free_.end(); ++it) {
+            if (std::get<0>(*it) != 0 || std::get<1>(*it) != small || std::get<2>(*it) != stream) break;
+            const At b = blocks_.find(std::get<4>(*it));
+            if (!is_segment(b)) continue;
+            free_.erase(it);
+            b->second.pool = open_;
+            free_.insert(key(b));
+            return b;
+        }
+        return blocks_.end();
+    }
+    // True when the block is all of its segment.
+    bool is_segment(At b) const {
+        const auto after = std::next(b);
+        return b->first == b->second.segment && (after == blocks_.end() || after->second.segment != b->second.segment);
     }
     At new_segment(bool small, Stream stream, std::size_t size) {
         std::size_t bytes = segment_size(small, size);
@@ -146,7 +217,7 @@ class CachingAllocator {
         ++stats_.system_calls;
         stats_.cached += bytes;
         char* start = static_cast<char*>(p);
-        const At block = blocks_.insert({start, {bytes, start, stream, small, true}}).first;
+        const At block = blocks_.insert({start, {bytes, start, stream, open_, small, true}}).first;
         free_.insert(key(block));
         return block;
     }
@@ -154,8 +225,8 @@ class CachingAllocator {
     At take_over(bool small, Stream stream, std::size_t size) {
         At best = blocks_.end();
         for (At b = blocks_.begin(); b != blocks_.end(); ++b)
-            if (b->second.free && b->second.small == small && b->second.stream != stream && b->second.size >= size &&
-                (best == blocks_.end() || b->second.size < best->second.size))
+            if (b->second.free && b->second.pool == 0 && b->second.small == small && b->second.stream != stream &&
+                b->second.size >= size && (best == blocks_.end() || b->second.size < best->second.size))
                 best = b;
         if (best == blocks_.end()) return best;
         raw_.order(best->second.stream, stream);
@@ -170,7 +241,7 @@ class CachingAllocator {
         const std::size_t rest = b.size - size;
         if (rest < (b.small ? unit : mib + 1)) return;
         free_.erase(key(block));
-        const At tail = blocks_.insert({block->first + size, {rest, b.segment, b.stream, b.small, true}}).first;
+        const At tail = blocks_.insert({block->first + size, {rest, b.segment, b.stream, b.pool, b.small, true}}).first;
         b.size = size;
         free_.insert(key(block));
         free_.insert(key(tail));
@@ -190,7 +261,7 @@ class CachingAllocator {
         if (stats_.cached == 0) return;
         raw_.wait();  // after it no stream has a claim on a free block
         for (At b = blocks_.begin(); b != blocks_.end();) {
-            if (!b->second.free) {
+            if (!b->second.free || b->second.pool != 0) {
                 ++b;
                 continue;
             }
@@ -199,10 +270,8 @@ class CachingAllocator {
                  next = std::next(b))
                 absorb(b, next);
             const At after = std::next(b);
-            const bool whole =
-                b->first == b->second.segment && (after == blocks_.end() || after->second.segment != b->second.segment);
             free_.erase(key(b));
-            if (!whole) {
+            if (!is_segment(b)) {
                 free_.insert(key(b));
                 b = after;
                 continue;
@@ -217,14 +286,16 @@ class CachingAllocator {
     }
     std::size_t largest_locked() const {
         std::size_t largest = 0;
-        for (const Key& k : free_) largest = std::max(largest, std::get<2>(k));
+        for (const Key& k : free_)
+            if (std::get<0>(k) == open_) largest = std::max(largest, std::get<3>(k));
         return largest;
     }
     [[noreturn]] void out_of_memory(std::size_t size) {
         fail(ErrorCode::runtime, "allocate", "the GPU is out of memory; wanted ", bytes_text(size), ", free ",
              bytes_text(raw_.free_bytes()), ", in use ", bytes_text(stats_.in_use), ", cached ",
              bytes_text(stats_.cached), ", largest cached block ", bytes_text(largest_locked()),
-             "; hint: a smaller batch, queue or network; nvidia-smi shows other programs on this GPU");
+             open_ ? "; hint: release_cache() before the capture; else a smaller batch, queue or network"
+                   : "; hint: a smaller batch, queue or network; nvidia-smi shows other programs on this GPU");
     }
 
     Raw raw_;
@@ -232,6 +303,7 @@ class CachingAllocator {
     Blocks blocks_;
     std::set<Key> free_;
     MemoryStats stats_;
+    int open_ = 0, last_pool_ = 0;
 };
 
 }  // namespace bf::cuda

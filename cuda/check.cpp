@@ -48,8 +48,11 @@ const char* hint_for(cudaError_t status) {
             return "the GPU's memory is damaged; look into nvidia-smi -q and the kernel log";
         case cudaErrorStreamCaptureUnsupported:
         case cudaErrorStreamCaptureInvalidated:
-            return "a captured step may neither allocate nor wait; run a step before capturing, so that memory is "
-                   "cached";
+        case cudaErrorStreamCaptureImplicit:
+        case cudaErrorStreamCaptureIsolation:
+        case cudaErrorCapturedEvent:
+            return "a captured step may not wait, for the host or for work queued before; run two steps before "
+                   "capturing, so that every kernel is loaded and every plan made";
         default:
             return stays(status) ? "CUDA_LAUNCH_BLOCKING=1 names the call that failed, compute-sanitizer the address"
                                  : "bf doctor shows driver and libraries; please report this with its output";

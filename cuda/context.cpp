@@ -41,17 +41,12 @@ std::unique_ptr<GpuContext> make_context(int index) {
     b.tf32 = environment_switch("BF_CUDA_TF32", b.tf32);
     b.autotune = environment_switch("BF_CUDA_AUTOTUNE", b.autotune);
     StreamHandle stream = make_stream();
-    BlasHandle blas;
     BlasLtHandle blas_lt;
     DnnHandle dnn;
-    BF_CUDA(cublasCreate(blas.out()));
-    BF_CUDA(cublasSetStream(blas.get(), stream.get()));
-    BF_CUDA(cublasSetMathMode(blas.get(), b.tf32 ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_DEFAULT_MATH));
     BF_CUDA(cublasLtCreate(blas_lt.out()));
     BF_CUDA(cudnnCreate(dnn.out()));
     BF_CUDA(cudnnSetStream(dnn.get(), stream.get()));
     b.stream = stream.release();
-    b.blas = blas.release();
     b.blas_lt = blas_lt.release();
     b.dnn = dnn.release();
     gpu->context = {{DeviceType::cuda, index}, &gpu->backend};

@@ -75,6 +75,13 @@ constexpr EngineNotes forbidden_notes(const EngineRules& rules) {
 }
 constexpr bool allowed(EngineNotes engine, const EngineRules& rules) { return (engine & forbidden_notes(rules)) == 0; }
 
+/// Whether an engine comes before those that the heuristics put first without it: for a dense convolution it is one on
+/// tensor cores. cuDNN 9.19 proposes for the forward pass of 1x1 kernels with stride 2 in bf16 one that leaves them and
+/// copies the images into another layout. With groups, engines made for groups are better off them.
+constexpr bool preferred(EngineNotes engine, const EngineRules& rules, std::int64_t groups) {
+    return groups == 1 && rules.tensor_cores && (engine & bit(EngineNote::tensor_core)) != 0;
+}
+
 /// "tensor_core+winograd", for messages and profiles.
 inline std::string str(EngineNotes engine) {
     constexpr std::array<const char*, 10> names = {
@@ -160,6 +167,14 @@ inline std::string str(ConvPass pass, const ConvGeometry& g, DType dtype) {
                   g.c_out, ", ", g.c_in / g.groups, ", ", g.kernel_h, ", ", g.kernel_w, "], stride ", g.stride,
                   ", pad ", g.pad, ", groups ", g.groups, ", ", name_of(dtype));
 }
+
+/// What is known of a plan.
+struct PlanFacts {
+    std::int64_t engine = -1;
+    EngineNotes notes = 0;
+    std::size_t workspace = 0;
+    float milliseconds = 0;  ///< 0 when it was not timed
+};
 
 /// What came of a search for plans: how many engines were proposed, and why they were not taken.
 struct PlanSearch {

@@ -4,6 +4,8 @@
 #include <mutex>
 #include <optional>
 
+#include "handle.hpp"
+
 namespace bf::cuda {
 namespace {
 
@@ -41,13 +43,15 @@ struct ConvGraph {
 };
 
 /// A plan that is ready to run, and what is known of it.
-struct ConvPlan {
+struct ConvPlan : PlanFacts {
     Descriptor config, plan;
     std::string label;  ///< the convolution, for messages
-    std::int64_t engine = -1;
-    EngineNotes notes = 0;
-    std::size_t workspace = 0;
-    float milliseconds = 0;  ///< 0 when it was not timed
+};
+
+/// Where plans are to run: on the GPU of a handle, or on one described by its properties.
+struct PlanDevice {
+    cudnnHandle_t dnn = nullptr;
+    const Descriptor* properties = nullptr;
 };
 
 /// Runs f. An engine that refuses a shape is nothing unusual, only all of them would be: the reason is kept.
@@ -63,8 +67,9 @@ bool attempt(std::string& reason, F&& f) {
 }
 
 /// The configurations that the heuristics propose, best first.
-std::vector<Descriptor> engine_configs(const Descriptor& graph, cudnnBackendHeurMode_t mode) {
+std::vector<Descriptor> engine_configs(const PlanDevice& device, const Descriptor& graph, cudnnBackendHeurMode_t mode) {
     Descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    if (device.properties) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, *device.properties);
     heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
     heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
     heuristics.finalize();
@@ -98,8 +103,12 @@ void read_engine(ConvPlan& plan) {
 }
 
 /// Turns the configuration into a plan. This may compile kernels, and is where an engine refuses a shape.
-void finalize_plan(ConvPlan& plan) {
+void finalize_plan(const PlanDevice& device, ConvPlan& plan) {
     plan.plan = Descriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    if (device.properties)
+        plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *device.properties);
+    else
+        plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &device.dnn);
     plan.plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, plan.config);
     plan.plan.finalize();
     std::int64_t bytes = 0;
@@ -128,68 +137,54 @@ void run(Context& context, const ConvPlan& plan, const ConvBuffers& buffers) {
     execute(backend(context), plan, buffers, workspace.defined() ? workspace.raw() : nullptr);
 }
 
-class Event {
-  public:
-    Event() { BF_CUDA(cudaEventCreate(&event_), "timing"); }
-    Event(const Event&) = delete;
-    Event& operator=(const Event&) = delete;
-    ~Event() {
-        try {
-            BF_CUDA(cudaEventDestroy(event_), "timing");
-        } catch (const Error&) {  // a failure that stays is reported by the next call
-        }
-    }
-    void record(cudaStream_t stream) const { BF_CUDA(cudaEventRecord(event_, stream), "timing"); }
-    float since(const Event& start) const {
-        float milliseconds = 0;
-        BF_CUDA(cudaEventSynchronize(event_), "timing");
-        BF_CUDA(cudaEventElapsedTime(&milliseconds, start.event_, event_), "timing");
-        return milliseconds;
-    }
-
-  private:
-    cudaEvent_t event_ = nullptr;
-};
-
 /// Median time of one run, after a run that is not counted. Overwrites the result, as each run does.
 float time_plan(Context& context, const ConvPlan& plan, const ConvBuffers& buffers) {
     const Backend& b = backend(context);
     const Tensor workspace = workspace_of(context, plan);
     void* room = workspace.defined() ? workspace.raw() : nullptr;
     execute(b, plan, buffers, room);
-    const std::array<Event, tuning_runs + 1> marks;
-    marks[0].record(b.stream);
+    std::array<EventHandle, tuning_runs + 1> marks;
+    for (EventHandle& mark : marks) mark = make_event(true);
+    BF_CUDA(cudaEventRecord(marks[0].get(), b.stream), "timing");
     for (std::size_t i = 0; i < tuning_runs; ++i) {
         execute(b, plan, buffers, room);
-        marks[i + 1].record(b.stream);
+        BF_CUDA(cudaEventRecord(marks[i + 1].get(), b.stream), "timing");
     }
+    BF_CUDA(cudaEventSynchronize(marks.back().get()), "timing");
     std::array<float, tuning_runs> times{};
-    for (std::size_t i = tuning_runs; i-- > 0;) times[i] = marks[i + 1].since(marks[i]);
+    for (std::size_t i = 0; i < tuning_runs; ++i)
+        BF_CUDA(cudaEventElapsedTime(&times[i], marks[i].get(), marks[i + 1].get()), "timing");
     return median(times);
 }
 
 /// Up to `wanted` plans that the rules allow, best guess first.
-std::vector<ConvPlan> find_plans(const ConvGraph& graph, const PlanKey& key, std::size_t wanted, PlanSearch& search) {
+std::vector<ConvPlan> find_plans(const PlanDevice& device, const ConvGraph& graph, const PlanKey& key,
+                                 std::size_t wanted, PlanSearch& search) {
     std::vector<ConvPlan> found;
     std::vector<std::int64_t> engines;
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
         // the fallback list is made of engines that run anywhere, not of fast ones
         if (found.size() >= wanted || (mode == CUDNN_HEUR_MODE_FALLBACK && !found.empty())) break;
         std::vector<Descriptor> configs;
-        if (!attempt(search.refusal, [&] { configs = engine_configs(graph.graph, mode); })) continue;
+        if (!attempt(search.refusal, [&] { configs = engine_configs(device, graph.graph, mode); })) continue;
+        std::vector<ConvPlan> proposed;
         for (Descriptor& config : configs) {
-            if (found.size() >= wanted) break;
-            ++search.proposed;
-            ConvPlan plan;
+            ConvPlan& plan = proposed.emplace_back();
             plan.config = std::move(config);
             plan.label = str(key.pass, key.g, key.dtype);
-            if (!attempt(search.refusal, [&] { read_engine(plan); })) {
-                ++search.refused;
-            } else if (!allowed(plan.notes, key.rules)) {
-                ++search.dropped;
-            } else if (!has_place(engines, plan.engine)) {
+            ++search.proposed;
+            const bool read = attempt(search.refusal, [&] { read_engine(plan); });
+            search.refused += !read;
+            search.dropped += read && !allowed(plan.notes, key.rules);
+            if (!read || !allowed(plan.notes, key.rules)) proposed.pop_back();
+        }
+        std::stable_partition(proposed.begin(), proposed.end(),
+                              [&](const ConvPlan& p) { return preferred(p.notes, key.rules, key.g.groups); });
+        for (ConvPlan& plan : proposed) {
+            if (found.size() >= wanted) break;
+            if (!has_place(engines, plan.engine)) {
                 continue;
-            } else if (!attempt(search.refusal, [&] { finalize_plan(plan); })) {
+            } else if (!attempt(search.refusal, [&] { finalize_plan(device, plan); })) {
                 ++search.refused;
             } else if (plan.workspace > key.workspace_limit) {
                 ++search.too_large;
@@ -207,12 +202,12 @@ ConvPlan build_plan(Context& context, const PlanKey& key, const ConvBuffers& buf
     static std::mutex mutex;
     const std::lock_guard lock(mutex);
     const Backend& b = backend(context);
-    BF_CUDA(cudnnSetStream(b.dnn, b.stream), "device ", b.device);
+    refuse_in_capture(b, "conv2d", "the search for a plan", "run a step of these shapes before the capture");
     PlanSearch search;
     std::vector<ConvPlan> found;
     std::optional<ConvGraph> graph;
     if (attempt(search.refusal, [&] { graph.emplace(b.dnn, key); }))
-        found = find_plans(*graph, key, key.autotune ? tuned_plans : 1, search);
+        found = find_plans({.dnn = b.dnn}, *graph, key, key.autotune ? tuned_plans : 1, search);
     std::optional<std::size_t> best;
     for (std::size_t i = 0; i < found.size(); ++i) {
         if (found.size() > 1 &&
@@ -341,6 +336,22 @@ Descriptor operation_graph(cudnnHandle_t dnn, const Descriptor& operation) {
     d.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation);
     d.finalize();
     return d;
+}
+
+Descriptor device_descriptor(const std::string& json) {
+    Descriptor d(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+    d.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, static_cast<std::int64_t>(json.size()),
+          json.data());
+    d.finalize();
+    return d;
+}
+
+std::vector<PlanFacts> plans_on(const Descriptor& device, const PlanKey& key, std::size_t wanted) {
+    PlanSearch search;
+    std::vector<PlanFacts> facts;
+    for (ConvPlan& plan : find_plans({.properties = &device}, ConvGraph(nullptr, key), key, wanted, search))
+        facts.push_back(plan);
+    return facts;
 }
 
 void run_convolution(Context& context, const PlanKey& key, const ConvBuffers& buffers) {

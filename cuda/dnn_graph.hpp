@@ -51,6 +51,13 @@ Descriptor convolution_operation(ConvPass pass, const Descriptor& convolution, c
 /// The graph of one operation. Finalized. Without a handle (no GPU) it can be described, not run.
 Descriptor operation_graph(cudnnHandle_t dnn, const Descriptor& operation);
 
+/// A GPU that need not be there: its properties in the library's JSON. Finalized. Needs cuDNN 9.8.
+Descriptor device_descriptor(const std::string& json);
+
+/// Plans of a pass on such a GPU, best guess first: what a program there takes (the first), as far as the library
+/// answers the same. Throws a runtime Error when the library refuses the convolution itself.
+std::vector<PlanFacts> plans_on(const Descriptor& device, const PlanKey& key, std::size_t wanted);
+
 /// Device addresses (multiples of plan_alignment) of a convolution's three tensors, or of their gradients: x [N, C, H,
 /// W] nhwc, w KRSC (kh, kw, C innermost), y [N, O, H', W'] nhwc.
 struct ConvBuffers {

@@ -6,6 +6,8 @@
 #include <memory>
 #include <mutex>
 
+#include "kernels.hpp"
+
 // GEMM through cuBLASLt. cuBLASLt counts columns first: the row-major c = a b is its c^T = b^T a^T, so the operands
 // change places and nothing is copied.
 
@@ -132,21 +134,17 @@ Plan& plan_of(const Backend& gpu, const Problem& p) {
 
 /// c = beta c: a product over nothing. c is dense, or beta is 0 or 1.
 void scale_result(Context& context, const Problem& p, double beta) {
-    Backend& gpu = backend(context);
-    const std::size_t element = size_of(p.c_dtype);
     if (beta == 1) return;
     if (beta == 0) {
+        const std::size_t element = size_of(p.c_dtype);
         BF_CUDA(cudaMemset2DAsync(p.c, static_cast<std::size_t>(p.ldc) * element, 0,
-                                  static_cast<std::size_t>(p.n) * element, static_cast<std::size_t>(p.m), gpu.stream),
+                                  static_cast<std::size_t>(p.n) * element, static_cast<std::size_t>(p.m),
+                                  backend(context).stream),
                 p.sizes());
         return;
     }
-    const bool wide = p.c_dtype == DType::f64;
-    const float factor = static_cast<float>(beta);
-    BF_CUDA(cublasSetStream(gpu.blas, gpu.stream), p.sizes());
-    BF_CUDA(cublasScalEx_64(gpu.blas, p.m * p.ldc, wide ? static_cast<const void*>(&beta) : &factor,
-                            wide ? CUDA_R_64F : CUDA_R_32F, p.c, type_of(p.c_dtype), 1, wide ? CUDA_R_64F : CUDA_R_32F),
-            p.sizes());
+    const Tensor c = Tensor::over(p.c, {p.m * p.ldc}, {.dtype = p.c_dtype, .device = context.device});
+    axpby(context, beta, c, 0, c);
 }
 
 }  // namespace

@@ -33,8 +33,9 @@ class Owned {
 
 using StreamHandle = Owned<cudaStream_t, cudaStreamDestroy>;
 using EventHandle = Owned<cudaEvent_t, cudaEventDestroy>;
-using BlasHandle = Owned<cublasHandle_t, cublasDestroy>;
 using BlasLtHandle = Owned<cublasLtHandle_t, cublasLtDestroy>;
+using GraphHandle = Owned<cudaGraph_t, cudaGraphDestroy>;
+using GraphExecHandle = Owned<cudaGraphExec_t, cudaGraphExecDestroy>;
 using DnnHandle = Owned<cudnnHandle_t, cudnnDestroy>;
 
 /// A stream on the current device that does not wait for the legacy default stream.
@@ -48,16 +49,6 @@ inline EventHandle make_event(bool timed = false) {
     EventHandle e;
     BF_CUDA(cudaEventCreateWithFlags(e.out(), timed ? cudaEventDefault : cudaEventDisableTiming));
     return e;
-}
-/// True when what was queued before the event has ended.
-inline bool passed(const EventHandle& event) {
-    const cudaError_t status = cudaEventQuery(event.get());
-    if (status == cudaErrorNotReady) {
-        static_cast<void>(cudaGetLastError());  // an answer, no error: no later check may find it
-        return false;
-    }
-    check_status(status, "cudaEventQuery(event)", "");
-    return true;
 }
 /// What is queued on `to` from now on waits for what is queued on `from` so far; the host does not wait.
 inline void order_streams(cudaStream_t from, cudaStream_t to) {

@@ -1,8 +1,8 @@
 #pragma once
 #include "runtime.hpp"
 
-// Launching index functors: a kernel of this folder is a struct with `BF_HD void operator()(std::int64_t i) const`, kept
-// in include/bf/math so that the tests run it on the CPU too.
+// Launching index functors: a kernel of this folder is a struct with `BF_HD void operator()(std::int64_t i) const`,
+// kept in include/bf/math so that the tests run it on the CPU too.
 
 namespace bf::cuda {
 

@@ -1,11 +1,14 @@
 #pragma once
 #include "runtime.hpp"
 
+// Pools of memory for captured graphs; see CachingAllocator.
+
 namespace bf::cuda {
 
-/// Device memory for use on a stream other than the backend's own (a data stream, say). `stream` at the release is the
-/// one of the last use. Tensors do not need these: their memory belongs to the backend's stream.
-void* allocate_on(std::size_t bytes, int index, cudaStream_t stream);
-void deallocate_on(void* p, int index, cudaStream_t stream);
+/// Memory of this GPU belongs to a new pool from here on; its number. One pool can be open at a time.
+int open_pool(int index);
+void close_pool(int index);
+/// The pool's memory is ordinary again. Calls nothing of CUDA.
+void drop_pool(int pool, int index);
 
 }  // namespace bf::cuda

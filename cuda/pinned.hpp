@@ -1,54 +1,30 @@
 #pragma once
-#include <span>
-
+#include "bf/core/cpu_allocator.hpp"
 #include "handle.hpp"
 
 namespace bf::cuda {
 
-/// Page-locked host memory, which a GPU reads and writes by itself while the host goes on.
-class PinnedBuffer {
-  public:
-    PinnedBuffer() = default;
-    explicit PinnedBuffer(std::size_t bytes) : bytes_(bytes) {
+/// Page-locked host memory, which any GPU reads and writes by itself while the host goes on; for HostAllocator.
+struct PinnedMemory {
+    static constexpr const char* name = "pinned host memory";
+    static void* allocate(std::size_t bytes) {
         void* p = nullptr;
-        BF_CUDA(cudaHostAlloc(&p, bytes, cudaHostAllocDefault), "bytes ", bytes, " of pinned host memory");
-        memory_ = Memory(p);
+        const cudaError_t status = cudaHostAlloc(&p, bytes, cudaHostAllocPortable);
+        if (status == cudaErrorMemoryAllocation) {
+            static_cast<void>(cudaGetLastError());  // it is handled here: no later check may find it
+            return nullptr;
+        }
+        check_status(status, "cudaHostAlloc(&p, bytes)", concat("bytes ", bytes));
+        return p;
     }
-
-    void* data() const { return memory_.get(); }
-    std::size_t bytes() const { return bytes_; }
-    template <class T>
-    std::span<T> span() const {
-        return {static_cast<T*>(data()), bytes_ / sizeof(T)};
-    }
-
-  private:
-    using Memory = Owned<void*, cudaFreeHost>;
-    Memory memory_;
-    std::size_t bytes_ = 0;
+    static void free(void* p) { BF_CUDA(cudaFreeHost(p)); }
 };
 
-/// A value that comes back from the GPU while the host goes on: start() queues the copy, ready() looks, get() waits.
-/// One for each number that a step reports (loss, metrics), read a step or more later.
-template <class T>
-class AsyncValue {
-  public:
-    AsyncValue() : buffer_(sizeof(T)), copied_(make_event()) {}
-
-    /// Queues the copy of one T from device memory behind the work of `stream`.
-    void start(const void* from, cudaStream_t stream) {
-        BF_CUDA(cudaMemcpyAsync(buffer_.data(), from, sizeof(T), cudaMemcpyDeviceToHost, stream), "bytes ", sizeof(T));
-        BF_CUDA(cudaEventRecord(copied_.get(), stream));
-    }
-    bool ready() const { return passed(copied_); }
-    T get() const {
-        BF_CUDA(cudaEventSynchronize(copied_.get()));
-        return *static_cast<const T*>(buffer_.data());
-    }
-
-  private:
-    PinnedBuffer buffer_;
-    EventHandle copied_;
-};
+/// The pinned memory of this process. Locking pages takes the driver long and waits for the device, so that freed
+/// memory is kept: a buffer a step costs nothing after the first. Never destroyed, as the backends are not.
+inline HostAllocator<PinnedMemory>& pinned_allocator() {
+    static auto* allocator = new HostAllocator<PinnedMemory>;
+    return *allocator;
+}
 
 }  // namespace bf::cuda

@@ -1,5 +1,6 @@
 #include <bit>
 
+#include "bf/kernels/visit.hpp"
 #include "bf/math/index.hpp"
 #include "bf/math/map.hpp"
 #include "elements.cuh"
@@ -9,20 +10,6 @@ namespace {
 
 using T = const Tensor&;
 
-template <class F>
-void visit_unary(Unary op, F&& f) {
-#define BF_CASE(name, Functor) \
-    case Unary::name: return f.template operator()<math::Functor>();
-    switch (op) { BF_UNARY_OPS(BF_CASE) }
-#undef BF_CASE
-}
-template <class F>
-void visit_binary(Binary op, F&& f) {
-#define BF_CASE(name, Functor) \
-    case Binary::name: return f.template operator()<math::Functor>();
-    switch (op) { BF_BINARY_OPS(BF_CASE) }
-#undef BF_CASE
-}
 template <class F>
 void visit_any(DType dtype, F&& f) {
     switch (dtype) {

@@ -1,18 +1,8 @@
+#include "bf/kernels/visit.hpp"
 #include "bf/math/map.hpp"
 #include "fold.cuh"
 
 namespace bf::cuda {
-namespace {
-
-template <class F>
-void visit_reduce(Reduce op, F&& f) {
-#define BF_CASE(name, Functor) \
-    case Reduce::name: return f.template operator()<math::Functor>();
-    switch (op) { BF_REDUCE_OPS(BF_CASE) }
-#undef BF_CASE
-}
-
-}  // namespace
 
 void reduce(Context& context, Reduce op, std::int64_t outer, std::int64_t n, std::int64_t inner, const Tensor& x,
             const Tensor& y) {

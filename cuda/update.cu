@@ -3,6 +3,7 @@
 #include "bf/math/multi_tensor.hpp"
 #include "bf/math/reduce.hpp"
 #include "fold.cuh"
+#include "pinned.hpp"
 
 // Norms and updates over all parameters: one launch for all tensors of a dtype. The device keeps a list of items
 // (pointers) and of chunks for each set of tensor sizes; it is sent again only when a pointer has changed.
@@ -13,15 +14,9 @@ namespace {
 /// Host memory that a copy may still read.
 struct Staging {
     void* host = nullptr;
-    cudaEvent_t done = nullptr;
+    EventHandle done;
     bool captured = false;  ///< part of a graph, which reads it at every launch: never written again
 };
-
-bool is_capturing(Context& context) {
-    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-    BF_CUDA(cudaStreamIsCapturing(backend(context).stream, &status), "device ", context.device.name());
-    return status != cudaStreamCaptureStatusNone;
-}
 
 /// The lists of one set of tensor sizes. Kept to the end of the program: a captured graph may use them.
 class TensorList {
@@ -33,13 +28,13 @@ class TensorList {
         for (std::size_t i = 0; i < sizes.size(); ++i)
             math::cut_chunks(static_cast<std::int64_t>(i), sizes[i],
                              [&](const math::ListChunk& c) { all.push_back(c); });
+        refuse_in_capture(backend(context), "optimizer", "the first update of a set of tensors",
+                          "run a step before the capture");
         count_ = static_cast<std::int64_t>(all.size());
         const std::size_t bytes = sizes.size() * item_bytes;
         items_ = scratch(context, {static_cast<std::int64_t>(bytes)}, DType::u8);
         chunks_ = scratch(context, {static_cast<std::int64_t>(all.size() * sizeof(math::ListChunk))}, DType::u8);
         if (all.empty()) return;
-        BF_CHECK(!is_capturing(context), "optimizer", "the first update of these tensors stands in a graph capture; ",
-                 "hint: one step outside capture first");
         for (int i = 0; i < 3; ++i) add_staging();
         // the source is pageable: the call returns when the list has been staged
         BF_CUDA(cudaMemcpyAsync(chunks_.raw(), all.data(), chunks_.bytes(), cudaMemcpyHostToDevice,
@@ -53,26 +48,24 @@ class TensorList {
     std::int64_t chunk_count() const { return count_; }
     const math::ListChunk* chunks() const { return static_cast<const math::ListChunk*>(chunks_.raw()); }
 
-    /// The items on the device, sent if they differ from those sent last.
+    /// The items on the device, sent if they differ from those sent last. Once a graph sends lists of its own, what the
+    /// device holds is not known any more.
     template <class Item>
     const Item* send(Context& context, const std::vector<Item>& items) {
         const std::size_t bytes = items.size() * sizeof(Item);
         const cudaStream_t stream = backend(context).stream;
-        const bool capturing = is_capturing(context);
-        const bool same = !capturing && last_.size() == bytes && std::memcmp(last_.data(), items.data(), bytes) == 0;
+        const bool capturing = backend(context).capturing();
+        captured_ = captured_ || capturing;
+        const bool same = !captured_ && last_.size() == bytes && std::memcmp(last_.data(), items.data(), bytes) == 0;
         if (!same) {
             Staging& staging = next_staging(capturing);
             std::memcpy(staging.host, items.data(), bytes);
             BF_CUDA(cudaMemcpyAsync(items_.raw(), staging.host, bytes, cudaMemcpyHostToDevice, stream), "items ",
                     items.size());
             const char* data = static_cast<const char*>(staging.host);
-            if (capturing) {  // the device receives the list when the graph runs: what it holds now is unknown
-                staging.captured = true;
-                last_.clear();
-            } else {
-                BF_CUDA(cudaEventRecord(staging.done, stream), "items ", items.size());
-                last_.assign(data, data + bytes);
-            }
+            staging.captured = capturing;
+            if (!capturing) BF_CUDA(cudaEventRecord(staging.done.get(), stream), "items ", items.size());
+            last_.assign(data, data + bytes);
         }
         return static_cast<const Item*>(items_.raw());
     }
@@ -81,9 +74,9 @@ class TensorList {
     void add_staging() {
         Staging s;
         const std::size_t bytes = sizes_.size() * item_bytes_;
-        BF_CUDA(cudaMallocHost(&s.host, bytes), "bytes ", bytes);
-        BF_CUDA(cudaEventCreateWithFlags(&s.done, cudaEventDisableTiming), "items ", sizes_.size());
-        staging_.push_back(s);
+        s.host = pinned_allocator().allocate(bytes);
+        s.done = make_event();
+        staging_.push_back(std::move(s));
     }
     Staging& next_staging(bool capturing) {
         const auto free = std::count_if(staging_.begin(), staging_.end(), [](const Staging& s) { return !s.captured; });
@@ -94,7 +87,7 @@ class TensorList {
         while (staging_[next_].captured);
         Staging& s = staging_[next_];
         // three steps old in a training loop: done long ago, unless the host runs that far ahead
-        if (!capturing) BF_CUDA(cudaEventSynchronize(s.done), "items ", sizes_.size());
+        if (!capturing) BF_CUDA(cudaEventSynchronize(s.done.get()), "items ", sizes_.size());
         return s;
     }
 
@@ -107,6 +100,7 @@ class TensorList {
     std::vector<Staging> staging_;
     std::size_t next_ = 0;
     std::vector<char> last_;
+    bool captured_ = false;  // a graph sends lists, when it is launched
 };
 
 struct Lists {

@@ -270,6 +270,183 @@ TEST_F(Allocator, LiveBlocksNeverOverlapAndFragmentationIsBounded) {
     EXPECT_EQ(a.largest_cached(), 0u);
 }
 
+TEST_F(Allocator, APoolReusesItsMemoryWithinTheCaptureAndKeepsItToItself) {
+    const int pool = a.open_pool();
+    void* p = a.allocate(30 * mib, 0);
+    a.deallocate(p, 0);
+    EXPECT_EQ(a.allocate(30 * mib, 0), p);
+    void* temporary = a.allocate(3 * mib, 0);
+    a.deallocate(temporary, 0);
+    a.close_pool();
+    EXPECT_EQ(a.stats().in_use, 50 * mib);  // the graph holds its segments, whatever lives in them
+    EXPECT_EQ(a.stats().cached, 0u);
+    EXPECT_EQ(a.largest_cached(), 0u);
+    EXPECT_NE(a.allocate(3 * mib, 0), temporary);
+    a.deallocate(p, 0);  // outlived the capture, dies later
+    EXPECT_NE(a.allocate(30 * mib, 0), p);
+    EXPECT_EQ(a.stats().in_use, 50 * mib + 33 * mib);
+    a.drop_pool(pool);
+    EXPECT_EQ(a.stats().in_use, 33 * mib);
+    EXPECT_EQ(a.allocate(30 * mib, 0), p);
+}
+
+TEST_F(Allocator, APoolTakesFreeSegmentsOfTheCacheBeforeNewOnes) {
+    void* whole = a.allocate(30 * mib, 0);
+    void* part = a.allocate(12 * mib, 0);
+    void* other = a.allocate(30 * mib, 1);
+    a.deallocate(whole, 0);
+    a.deallocate(other, 1);
+    const auto calls = a.stats().system_calls;
+    const int pool = a.open_pool();
+    EXPECT_EQ(a.allocate(29 * mib, 0), whole);
+    EXPECT_EQ(a.stats().system_calls, calls);
+    // neither a segment of which something is in use nor one of another stream
+    void* fresh = a.allocate(29 * mib, 0);
+    EXPECT_NE(fresh, other);
+    EXPECT_EQ(a.stats().system_calls, calls + 1);
+    a.close_pool();
+    a.drop_pool(pool);
+    a.deallocate(part, 0);
+}
+
+TEST_F(Allocator, APoolOutlivesTheCacheAndTheNeedOfOtherStreams) {
+    device.limit = 64 * mib;
+    const int pool = a.open_pool();
+    a.deallocate(a.allocate(30 * mib, 1), 1);
+    a.close_pool();
+    a.release_cache();
+    EXPECT_EQ(device.used, 30 * mib);
+    void* p = a.allocate(30 * mib, 2);
+    EXPECT_NE(error_of(30 * mib).find("out of memory"), std::string::npos);  // rather than take it over
+    EXPECT_EQ(device.used, 60 * mib);
+    EXPECT_TRUE(device.orders.empty());
+    a.deallocate(p, 2);
+    a.drop_pool(pool);
+    a.release_cache();
+    EXPECT_EQ(device.used, 0u);
+}
+
+TEST_F(Allocator, WithAPoolOpenNothingWaitsForTheDevice) {
+    device.limit = 64 * mib;
+    void* left = a.allocate(10 * mib, 0);  // half a segment of 20 MiB stays in use
+    a.deallocate(a.allocate(30 * mib, 1), 1);
+    const int pool = a.open_pool();
+    const std::string message = error_of(30 * mib);
+    EXPECT_NE(message.find("hint: release_cache() before the capture"), std::string::npos) << message;
+    EXPECT_EQ(device.waits, 0);
+    EXPECT_EQ(device.frees, 0);
+    EXPECT_TRUE(device.orders.empty());
+    EXPECT_THROW(a.open_pool(), bf::Error);
+    a.drop_pool(pool);  // a capture that went wrong
+    EXPECT_NE(a.allocate(30 * mib, 0), nullptr);
+    a.deallocate(left, 0);
+}
+
+TEST_F(Allocator, ABlockThatOutlivesItsPoolIsAnOrdinaryOne) {
+    const int pool = a.open_pool();
+    void* p = a.allocate(30 * mib, 0);
+    void* q = a.allocate(4 * mib, 0);
+    a.close_pool();
+    a.deallocate(q, 0);
+    a.drop_pool(pool);
+    EXPECT_EQ(a.stats().in_use, 30 * mib);
+    EXPECT_EQ(a.stats().cached, 20 * mib);
+    a.deallocate(p, 0);
+    EXPECT_EQ(a.allocate(30 * mib, 0), p);
+    a.deallocate(p, 0);
+    a.release_cache();
+    EXPECT_EQ(device.used, 0u);
+}
+
+/// Captures, launches in thought, and what a program does beside them, against a model: while a graph lives, no address
+/// that its capture was given goes to anyone else, and its segments stay.
+TEST_F(Allocator, MemoryOfGraphsIsTheirsWhileTheyLive) {
+    device.limit = 4096 * mib;
+    std::mt19937 random(11);
+    struct Live {
+        char* p;
+        std::size_t bytes;
+        int stream;
+    };
+    using Ranges = std::map<char*, std::size_t>;
+    const auto overlaps = [](const Ranges& ranges, char* p, std::size_t bytes) {
+        const auto after = ranges.lower_bound(p);
+        return (after != ranges.end() && after->first < p + bytes) ||
+               (after != ranges.begin() && std::prev(after)->first + std::prev(after)->second > p);
+    };
+    std::vector<Live> live;
+    Ranges in_use;
+    struct Graph {
+        int pool;
+        std::vector<std::pair<char*, std::size_t>> given;
+    };
+    std::vector<Graph> graphs;
+    bool open = false;
+    int captures = 0, reused = 0, dropped_with_live = 0;
+    const auto segment_of = [&](char* p) {
+        const auto after = device.live.upper_bound(p);
+        return after == device.live.begin() ? nullptr : std::prev(after)->first;
+    };
+    for (int i = 0; i < 30000; ++i) {
+        const auto dice = random() % 1000;
+        if (dice < 500 && live.size() < 120) {
+            const std::size_t bytes = (std::size_t{1} << (random() % 25)) + random() % 1000;
+            const int stream = open ? 0 : random() % 8 == 0;
+            char* p = static_cast<char*>(a.allocate(bytes, stream));
+            ASSERT_FALSE(overlaps(in_use, p, bytes));
+            for (std::size_t g = 0; g < graphs.size(); ++g) {
+                const bool own = open && g + 1 == graphs.size();
+                for (const auto& [start, size] : graphs[g].given) {
+                    const bool meets = start < p + bytes && p < start + size;
+                    ASSERT_TRUE(own || !meets);
+                    reused += own && meets;
+                    // nor may the rest of such a segment be given away: it is the graph's to split anew
+                    ASSERT_TRUE(own || segment_of(start) != segment_of(p));
+                }
+            }
+            if (open) graphs.back().given.emplace_back(p, bytes);
+            in_use[p] = bytes;
+            live.push_back({p, bytes, stream});
+        } else if (dice < 980 && !live.empty()) {
+            std::swap(live[random() % live.size()], live.back());
+            a.deallocate(live.back().p, live.back().stream);
+            in_use.erase(live.back().p);
+            live.pop_back();
+        } else if (dice < 990) {
+            if (open) {
+                a.close_pool();
+                open = false;
+                ++captures;
+            } else if (graphs.size() < 3) {
+                graphs.push_back({a.open_pool(), {}});
+                open = true;
+            }
+        } else if (dice < 995 && !graphs.empty()) {
+            const std::size_t g = open || random() % 2 ? graphs.size() - 1 : 0;  // an open one: the capture is given up
+            for (const auto& [start, size] : graphs[g].given) dropped_with_live += overlaps(in_use, start, size);
+            a.drop_pool(graphs[g].pool);
+            if (g + 1 == graphs.size()) open = false;
+            graphs.erase(graphs.begin() + static_cast<std::ptrdiff_t>(g));
+        } else if (!open) {
+            a.release_cache();
+        }
+        const bf::MemoryStats s = a.stats();
+        ASSERT_EQ(s.in_use + s.cached, device.used);
+        ASSERT_LE(s.in_use, s.peak);
+        for (const Graph& g : graphs)
+            for (const auto& [start, size] : g.given) ASSERT_GE(device.live.at(segment_of(start)), size);
+    }
+    EXPECT_GT(captures, 20);
+    EXPECT_GT(reused, 1000);
+    EXPECT_GT(dropped_with_live, 100);
+    for (const Graph& g : graphs) a.drop_pool(g.pool);
+    for (const Live& l : live) a.deallocate(l.p, l.stream);
+    EXPECT_EQ(a.stats().in_use, 0u);
+    a.release_cache();
+    EXPECT_EQ(device.used, 0u);
+    EXPECT_EQ(a.stats().cached, 0u);
+}
+
 TEST_F(Allocator, ThreadsMayShareIt) {
     std::vector<std::thread> threads;
     for (int t = 0; t < 4; ++t)

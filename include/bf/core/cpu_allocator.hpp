@@ -18,33 +18,34 @@ struct MemoryStats {
     std::size_t system_calls = 0;  ///< allocations that went to the system; constant after warm-up
 };
 
-/// Caching allocator of host memory: 64-byte aligned, freed blocks are kept by size class. Thread-safe.
-class CpuAllocator {
+/// Caching allocator of host memory: freed blocks are kept by size class. Thread-safe.
+/// Raw: `name`, `static void* allocate(bytes)` (null: no memory left), `static void free(p)`.
+template <class Raw>
+class HostAllocator {
   public:
-    ~CpuAllocator() { release_cache(); }
+    ~HostAllocator() { release_cache(); }
 
     void* allocate(std::size_t bytes) {
         const std::size_t size = size_class(bytes);
         std::lock_guard lock(mutex_);
-        stats_.in_use += size;
-        if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
+        void* p = nullptr;
         if (auto it = free_.find(size); it != free_.end() && !it->second.empty()) {
-            void* p = it->second.back();
+            p = it->second.back();
             it->second.pop_back();
             stats_.cached -= size;
-            return p;
+        } else {
+            p = Raw::allocate(size);
+            if (!p) {
+                release_locked();
+                p = Raw::allocate(size);
+            }
+            if (!p)
+                fail(ErrorCode::runtime, "allocate", "out of ", Raw::name, "; wanted ", size, " bytes, in use ",
+                     stats_.in_use, " bytes; hint: a smaller batch, queue or network");
+            ++stats_.system_calls;
         }
-        void* p = std::aligned_alloc(64, size);
-        if (!p) {
-            release_locked();
-            p = std::aligned_alloc(64, size);
-        }
-        if (!p) {
-            stats_.in_use -= size;
-            fail(ErrorCode::runtime, "allocate", "out of memory; wanted ", size, " bytes, in use ", stats_.in_use,
-                 " bytes; hint: a smaller batch, queue or network");
-        }
-        ++stats_.system_calls;
+        stats_.in_use += size;
+        if (stats_.in_use > stats_.peak) stats_.peak = stats_.in_use;
         return p;
     }
     void deallocate(void* p, std::size_t bytes) {
@@ -79,9 +80,9 @@ class CpuAllocator {
     }
     void release_locked() {
         for (auto& [size, blocks] : free_)
-            for (void* p : blocks) {
-                std::free(p);
-                stats_.cached -= size;
+            for (; !blocks.empty(); stats_.cached -= size) {
+                Raw::free(blocks.back());
+                blocks.pop_back();
             }
         free_.clear();
     }
@@ -90,6 +91,14 @@ class CpuAllocator {
     std::map<std::size_t, std::vector<void*>> free_;
     MemoryStats stats_;
 };
+
+/// Pageable memory, aligned to 64 bytes.
+struct PageableMemory {
+    static constexpr const char* name = "memory";
+    static void* allocate(std::size_t bytes) { return std::aligned_alloc(64, bytes); }
+    static void free(void* p) { std::free(p); }
+};
+using CpuAllocator = HostAllocator<PageableMemory>;
 
 /// The host allocator. It is never destroyed, so that tensors of static storage duration may outlive main.
 inline CpuAllocator& cpu_allocator() {

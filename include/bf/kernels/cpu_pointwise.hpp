@@ -4,6 +4,7 @@
 #include "bf/base/random.hpp"
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/table.hpp"
+#include "bf/kernels/visit.hpp"
 
 // CPU: copies, pointwise ops, reductions. The functors of math/ expanded into loops.
 
@@ -89,29 +90,6 @@ inline void axpby(Context&, double alpha, const Tensor& x, double beta, const Te
         else
             for_each(y.numel(), [&](std::int64_t i) { out[i] = a * in[i] + b * out[i]; });
     });
-}
-
-/// Calls f with the functor that `op` names.
-template <class F>
-void visit_unary(Unary op, F&& f) {
-#define BF_CASE(name, Functor) \
-    case Unary::name: return f.template operator()<math::Functor>();
-    switch (op) { BF_UNARY_OPS(BF_CASE) }
-#undef BF_CASE
-}
-template <class F>
-void visit_binary(Binary op, F&& f) {
-#define BF_CASE(name, Functor) \
-    case Binary::name: return f.template operator()<math::Functor>();
-    switch (op) { BF_BINARY_OPS(BF_CASE) }
-#undef BF_CASE
-}
-template <class F>
-void visit_reduce(Reduce op, F&& f) {
-#define BF_CASE(name, Functor) \
-    case Reduce::name: return f.template operator()<math::Functor>();
-    switch (op) { BF_REDUCE_OPS(BF_CASE) }
-#undef BF_CASE
 }
 
 inline void unary(Context&, Unary op, double a, double b, const Tensor& x, const Tensor& y) {
