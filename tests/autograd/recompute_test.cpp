@@ -165,7 +165,7 @@ TEST(Recompute, KeepsTheInputsOfSegmentsAndOneSegmentsInside) {
         const auto segment = [](const Var& v) {
             Var y = v;
             for (int i = 0; i < 8; ++i) y = bf::sigmoid(y);
-            return y;
+            return y + v;
         };
         const auto base = bf::cpu_allocator().stats().in_use;
         bf::cpu_allocator().reset_peak();
@@ -177,7 +177,7 @@ TEST(Recompute, KeepsTheInputsOfSegmentsAndOneSegmentsInside) {
         return (bf::cpu_allocator().stats().peak - base) / (n * sizeof(float));
     };
     EXPECT_GE(peak(false), 64U);
-    EXPECT_LE(peak(true), 20U);  // 8 inputs of segments, 8 values inside one, gradients
+    EXPECT_LE(peak(true), 17U);  // 7 inputs of segments, 8 values inside the last one, 2 gradients
 }
 
 TEST(Recompute, AnExceptionLeavesTheThreadAsItWas) {
