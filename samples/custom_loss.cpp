@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
             bf::margin_softmax(e, w, batch.labels, FadingMargin{.m = 0.4}, 32, {.memory = forward.memory});
         sgd.zero_grad();
         bf::backward(loss.loss);
-        bf::StepState around{.step = step, .weight = w};
+        bf::StepState around{.step = step, .weight = w, .forwards = {&forward, 1}};
         bf::run_before_step(broad, around);  // embeddings enter the queue
         sgd.step(0.05);
         bf::run_after_step(unit_rows, around);

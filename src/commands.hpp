@@ -10,12 +10,12 @@ struct TrainArguments {
     bool quiet = false, help_config = false;
 };
 struct EvalArguments {
-    std::string model, pairs, root, kind = "lfw", out;
+    std::string model, pairs, root, kind = "lfw", out, device = "cpu";
     int fold = 0, folds = 10;
     bool json = false, pixels = false, synthetic = false;
 };
 struct EmbedArguments {
-    std::string model, images, list, out;
+    std::string model, images, list, out, device = "cpu";
     int batch = 64;
     bool no_flip = false;
 };

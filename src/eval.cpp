@@ -2,7 +2,8 @@
 
 #include "bf/io/atomic_file.hpp"
 #include "commands.hpp"
-#include "session.hpp"
+#include "datasets.hpp"
+#include "model.hpp"
 
 namespace bf::program {
 
@@ -16,7 +17,7 @@ int run_eval(const EvalArguments& a) {
         .name = a.kind, .kind = a.kind, .root = a.root, .pairs = a.pairs, .only_fold = a.fold, .folds = a.folds};
     if (a.synthetic) val.name = val.kind = "synthetic";
     std::shared_ptr<IResNet> net;
-    if (!a.pixels) net = load_model(a.model);
+    if (!a.pixels) net = load_model(a.model, device_of(a.device));
     const std::int64_t size = net ? net->options().image_size : 112;
     const ValidationSet set = open_validation(val, size);
     const Verification v = net ? verify(*net, set, size) : verify_pixels(set);

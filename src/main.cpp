@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
         ->allow_extra_args(false);
     t->add_option("--resume", train.resume, "Continue the run in this folder from its newest intact checkpoint");
     t->add_option("--output", train.output, "Folder of a new run (the key output)");
-    t->add_option("--device", train.device, "cpu or cuda (the key device)");
+    t->add_option("--device", train.device, "cpu or cuda (the key device)")->check(CLI::IsMember({"cpu", "cuda"}));
     t->add_flag("--quiet", train.quiet, "No progress on stderr");
     t->add_flag("--help-config", train.help_config, "List every key with its default and meaning");
     t->callback([&] { chosen = [&] { return run_train(train); }; });
@@ -66,6 +66,7 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(0, 1000));
     e->add_option("--folds", eval.folds, "Folds of a single fold or of a list")->check(CLI::Range(2, 1000));
     e->add_option("--out", eval.out, "Folder for eval.json and roc.csv");
+    e->add_option("--device", eval.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
     e->add_flag("--pixels", eval.pixels, "Pixel cosine instead of a network: the trivial baseline");
     e->add_flag("--synthetic", eval.synthetic, "Pairs of drawn faces instead of files");
     e->add_flag("--json", eval.json, "Print one JSON object");
@@ -80,6 +81,7 @@ int main(int argc, char** argv) {
     m->add_option("--list", embed.list, "List of path<TAB>label");
     m->add_option("--out", embed.out, "Prefix of the two files")->required();
     m->add_option("--batch", embed.batch, "Images at a time")->check(CLI::Range(1, 4096));
+    m->add_option("--device", embed.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
     m->add_flag("--no-flip", embed.no_flip, "Do not add the embedding of the mirror image");
     m->callback([&] { chosen = [&] { return run_embed(embed); }; });
 

@@ -6,16 +6,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <set>
 
-#include "bf/base/version.hpp"
 #include "bf/data/loader.hpp"
 #include "bf/io/checkpoint.hpp"
-#include "bf/kernels/dispatch.hpp"
 #include "bf/optim/broadface.hpp"
 #include "bf/train/progress.hpp"
 #include "bf/train/trainer.hpp"
+#include "bf/train/upload.hpp"
 #include "config_toml.hpp"
+#include "model.hpp"
 #include "report.hpp"
 
 namespace bf::program {
@@ -55,21 +56,13 @@ Schedule schedule_of(const RunConfig& c, std::uint64_t steps_per_epoch, std::uin
     return s;
 }
 
-std::map<std::string, std::string> model_metadata(const RunConfig& c) {
-    return {{"bf.version", version},
-            {"bf.network", c.network},
-            {"bf.embedding_size", std::to_string(c.embedding_size)},
-            {"bf.image_size", std::to_string(c.image_size)},
-            {"bf.input", "RGB, (x / 255 - 0.5) / 0.5"}};
-}
-
 /// Encodes images as training does (batch statistics) and leaves the running statistics as they were.
 Tensor encode_as_training(IResNet& net, const Tensor& images) {
     std::vector<Tensor> before;
     for (const auto& [name, buffer] : net.buffers()) before.push_back(buffer.clone());
     const NoGrad no_grad;
     net.train();
-    const Tensor e = net(Var(images)).value();
+    const Tensor e = net(Var(images.to(net.device()))).value();
     const auto buffers = net.buffers();
     for (std::size_t i = 0; i < before.size(); ++i) buffers[i].second.copy_from(before[i]);
     return e;
@@ -153,326 +146,374 @@ Record queue_record(BroadFace& broad, IResNet& net, const Var& w, const Dataset&
     return r;
 }
 
-}  // namespace
-
-Margin margin_of(const RunConfig& c) {
-    const double m1 = c.margin_list[0], m2 = c.margin_list[1], m3 = c.margin_list[2];
-    Margin m = c.loss == "arcface"      ? arcface(c.scale, m2)
-               : c.loss == "cosface"    ? cosface(c.scale, m3)
-               : c.loss == "combined"   ? combined_margin(c.scale, m1, m2, m3)
-               : c.loss == "sphereface" ? sphereface(c.scale, static_cast<int>(m1))
-                                        : normalized_softmax(c.scale);
-    m.gradient = c.margin_gradient == "exact" ? MarginGradient::exact : MarginGradient::straight_through;
-    return m;
-}
-
-std::shared_ptr<IResNet> network_of(const RunConfig& c) {
-    return iresnet(c.network, {.embedding_size = c.embedding_size,
-                               .image_size = c.image_size,
-                               .dropout = c.dropout,
-                               .seed = static_cast<std::uint64_t>(c.seed)});
-}
-
-SessionResult run_session(const RunConfig& config, const SessionOptions& options) {
-    RunConfig c = config;
-    if (c.device == "cuda") {
-        context({DeviceType::cuda, 0});  // throws where the build or the machine has no GPU
-        fail(ErrorCode::usage, "device", "cuda: the trainer of this version runs on the cpu; hint: device = \"cpu\"");
-    }
-    // the run's own config.toml is read again from wherever --resume is called
+/// The run's own config.toml is read again from wherever --resume is called: paths in it are absolute.
+RunConfig with_full_paths(RunConfig c) {
     std::vector<std::string*> paths{&c.data.root, &c.data.list};
     for (ValConfig& v : c.val) paths.insert(paths.end(), {&v.root, &v.pairs});
     for (std::string* path : paths)
         if (!path->empty()) *path = std::filesystem::absolute(*path).lexically_normal().string();
-    if (c.threads > 0) cpu_pool().resize(static_cast<int>(c.threads));
+    return c;
+}
+
+/// Makes the folder of a run, or looks that it is one that goes on.
+std::filesystem::path prepared_folder(const RunConfig& c, bool resume) {
     namespace fs = std::filesystem;
     const fs::path folder = c.output;
     for (const char* name : {"config.toml", "metrics.jsonl", "checkpoints"})
-        BF_CHECK(options.resume || !fs::exists(folder / name), folder.string(), "holds ", name,
+        BF_CHECK(resume || !fs::exists(folder / name), folder.string(), "holds ", name,
                  " already; hint: --output names another folder, --resume ", folder.string(), " continues a run");
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) fail(ErrorCode::runtime, folder.string(), "cannot be made: ", error.message());
-    const FolderLock lock(folder);
-    CheckpointFolder checkpoints(folder / "checkpoints", static_cast<int>(c.keep_checkpoints));
+    return folder;
+}
 
-    const std::unique_ptr<Dataset> data = open_training_data(c);
-    const Augment augment{c.augment.flip,
-                          static_cast<int>(c.augment.crop_pad),
-                          static_cast<float>(c.augment.brightness),
-                          static_cast<float>(c.augment.contrast),
-                          static_cast<float>(c.augment.saturation),
-                          static_cast<float>(c.augment.erase),
-                          static_cast<float>(c.augment.low_resolution)};
-    Loader loader(*data, {.batch_size = c.batch_size,
-                          .image_size = static_cast<int>(c.image_size),
-                          .seed = static_cast<std::uint64_t>(c.seed),
-                          .workers = static_cast<int>(c.num_workers),
-                          .augment = augment,
-                          .max_bad_share = c.data.max_bad_share});
-    std::vector<ValidationSet> sets;
-    for (const ValConfig& v : c.val) sets.push_back(open_validation(v, c.image_size));
+/// Sets the device up before anything is made on it.
+Precision configured(const RunConfig& c, Device device) {
+    const Precision precision = precision_of(c, device);
+    device_runtime(device).configure({.tf32 = precision.tf32, .deterministic = c.deterministic, .autotune = c.autotune},
+                                     device.index);
+    if (c.threads > 0) cpu_pool().resize(static_cast<int>(c.threads));
+    return precision;
+}
 
-    const auto net = network_of(c);
-    const Var w =
-        Var::leaf(Init(static_cast<std::uint64_t>(c.seed) + 1).normal({data->identities(), c.embedding_size}, 0.01));
-    const std::unique_ptr<Optimizer> optimizer = optimizer_of(c, *net, w);
-    const auto micro = static_cast<std::uint64_t>(c.gradient_acc);
-    const std::uint64_t per_epoch = std::max<std::uint64_t>(1, loader.batches_per_epoch() / micro);
-    const std::uint64_t total =
-        c.num_step ? static_cast<std::uint64_t>(c.num_step) : per_epoch * static_cast<std::uint64_t>(c.num_epoch);
-    const BroadFaceConfig& b = c.broadface;
-    BroadFace broad({.queue = b.queue,
-                     .compensate = b.compensate,
-                     .start_step = static_cast<std::uint64_t>(b.start_step),
-                     .ramp_steps = static_cast<std::uint64_t>(b.ramp_steps),
-                     .age_limit = static_cast<std::uint64_t>(b.age_limit),
-                     .direction_only = b.direction_only,
-                     .overwrite = b.overwrite},
-                    c.embedding_size);
-    Trainer<BroadFace> trainer(
-        *net, w, *optimizer,
-        {.margin = margin_of(c), .schedule = schedule_of(c, per_epoch, total), .want_gradient_norm = true}, broad);
+LoaderOptions loader_options(const RunConfig& c) {
+    const AugmentConfig& a = c.augment;
+    return {.batch_size = c.batch_size,
+            .image_size = static_cast<int>(c.image_size),
+            .seed = static_cast<std::uint64_t>(c.seed),
+            .workers = static_cast<int>(c.num_workers),
+            .augment = {a.flip, static_cast<int>(a.crop_pad), static_cast<float>(a.brightness),
+                        static_cast<float>(a.contrast), static_cast<float>(a.saturation), static_cast<float>(a.erase),
+                        static_cast<float>(a.low_resolution)},
+            .max_bad_share = c.data.max_bad_share};
+}
 
-    std::ostream silent(nullptr);
-    Progress progress(options.progress ? *options.progress : silent, options.terminal);
-    double trained = 0;
-    std::uint64_t saved = 0;  // step of the newest checkpoint
-    std::uint64_t metrics_kept = 0;
-    const std::string data_facts = describe_data(c, *data);
-    // sums since the last record: loss, classifier loss, accuracy, steps
-    const Tensor sums = Tensor::zeros({4}, {.dtype = DType::f64});
-    double *loss = sums.data<double>(), *loss_cls = loss + 1, *accuracy = loss + 2, *counted = loss + 3;
-    if (options.resume) {
-        std::vector<std::string> warnings;
-        auto found = checkpoints.load_latest(&warnings);
-        for (const std::string& line : warnings) progress.line("warning: skipped " + line);
-        if (found) {
-            const StateDict& state = found->content.tensors;
-            auto& metadata = found->content.metadata;
-            for (const char* key : {"bf.config", "bf.dataset", "bf.bad_images"})
-                BF_CHECK_DATA(metadata.count(key), found->path.string(), "has no ", key,
-                              " in its metadata; hint: is it a checkpoint of bf train, of this version?");
-            compare_settings(parse_config(metadata["bf.config"], found->path.string()), c, progress);
-            BF_CHECK_DATA(metadata["bf.dataset"] == data_facts, found->path.string(),
-                          "the training images are not those of the run; got ", data_facts, ", want ",
-                          metadata["bf.dataset"], "; hint: put the images back, or start a new run");
-            trainer.load_state(state);
-            if (const auto queue = state.find("queue.indices"); queue != state.end())
-                for (const std::int64_t i : queue->second.span<std::int64_t>())
-                    BF_CHECK_DATA(i < data->size(), found->path.string(), "the queue names image ", i, " of ",
-                                  data->size());
-            const Tensor at = Tensor::zeros({2}, {.dtype = DType::i64}), length = Tensor::zeros({1}, at.options()),
-                         seconds = Tensor::zeros({1}, {.dtype = DType::f64});
-            load_tensor(state, "loader.position", at);
-            load_tensor(state, "session.metrics", length);
-            load_tensor(state, "session.seconds", seconds);
-            load_tensor(state, "session.sums", sums);
-            loader.seek({static_cast<std::uint64_t>(at.data<std::int64_t>()[0]),
-                         static_cast<std::uint64_t>(at.data<std::int64_t>()[1])});
-            std::set<std::string> bad;
-            for (const Json& text : parse_json(metadata["bf.bad_images"], found->path.string()).array)
-                bad.insert(text.string);
-            loader.count_bad_images(bad);
-            metrics_kept = static_cast<std::uint64_t>(length.data<std::int64_t>()[0]);
-            trained = seconds.item();
-            saved = trainer.steps();
-            progress.line("resumed from " + found->path.string());
-            // a finished run that goes on: its model is not that of the newest step any more
-            if (saved < total) fs::remove(folder / "model.safetensors", error);
-        } else {
-            if (const auto files = checkpoints.list(); !files.empty())
-                fail(ErrorCode::data, folder.string(), "no checkpoint is intact; got ", files.size(),
-                     " damaged in checkpoints/; hint: move checkpoints/ away to start again");
-            progress.line("no checkpoint yet in " + folder.string() + ": starting from the beginning");
+BroadFaceOptions broadface_options(const BroadFaceConfig& b) {
+    return {.queue = b.queue,
+            .compensate = b.compensate,
+            .start_step = static_cast<std::uint64_t>(b.start_step),
+            .ramp_steps = static_cast<std::uint64_t>(b.ramp_steps),
+            .age_limit = static_cast<std::uint64_t>(b.age_limit),
+            .direction_only = b.direction_only,
+            .overwrite = b.overwrite};
+}
+
+/// A training run from images to model file. Steps are queued ahead of the device by a few; what they did is taken in,
+/// in order, when it has come back.
+class Session {
+  public:
+    Session(const RunConfig& config, const SessionOptions& options)
+        : config_(with_full_paths(config)),
+          options_(options),
+          device_(device_of(config_.device)),
+          precision_(configured(config_, device_)),
+          folder_(prepared_folder(config_, options.resume)),
+          lock_(folder_),
+          checkpoints_(folder_ / "checkpoints", static_cast<int>(config_.keep_checkpoints)),
+          data_(open_training_data(config_)),
+          data_facts_(describe_data(config_, *data_)),
+          loader_(*data_, loader_options(config_)),
+          net_(network_of(config_, device_, precision_.compute)),
+          w_(Var::leaf(Init(static_cast<std::uint64_t>(config_.seed) + 1, DType::f32, device_)
+                           .normal({data_->identities(), config_.embedding_size}, 0.01))),
+          optimizer_(optimizer_of(config_, *net_, w_)),
+          micro_(static_cast<std::uint64_t>(config_.gradient_acc)),
+          per_epoch_(std::max<std::uint64_t>(1, loader_.batches_per_epoch() / micro_)),
+          total_(config_.num_step ? static_cast<std::uint64_t>(config_.num_step)
+                                  : per_epoch_ * static_cast<std::uint64_t>(config_.num_epoch)),
+          broad_(broadface_options(config_.broadface), config_.embedding_size, DType::f32, device_),
+          trainer_(*net_, w_, *optimizer_,
+                   {.margin = margin_of(config_),
+                    .schedule = schedule_of(config_, per_epoch_, total_),
+                    .want_gradient_norm = true,
+                    .products = precision_.compute,
+                    .graph = config_.cuda_graph},
+                   broad_),
+          upload_(device_),
+          silent_(nullptr),
+          progress_(options.progress ? *options.progress : silent_, options.terminal) {
+        for (const ValConfig& v : config_.val) sets_.push_back(open_validation(v, config_.image_size));
+        if (options.resume) resume();
+        checkpoints_.collect_leftovers();
+        write_file(folder_ / "config.toml", to_toml(config_));
+        metrics_ = std::make_unique<Metrics>(folder_ / "metrics.jsonl", metrics_kept_);
+        bad_ = loader_.bad_images();
+        char facts[256];
+        std::snprintf(facts, sizeof facts,
+                      "%s (%.1f M parameters) on %s in %s, %lld identities, %lld images, queue %lld, %llu steps",
+                      config_.network.c_str(), 1e-6 * static_cast<double>(net_->parameter_count()),
+                      device_.name().c_str(), precision_.name.c_str(), static_cast<long long>(data_->identities()),
+                      static_cast<long long>(data_->size()), static_cast<long long>(config_.broadface.queue),
+                      static_cast<unsigned long long>(total_));
+        progress_.line(facts);
+    }
+
+    SessionResult run() {
+        if (evaluation_due()) evaluate();
+        start_clock();
+        while (trainer_.steps() < total_) {
+            const auto began = Clock::now();
+            queue_step();
+            while (pending_.size() > steps_ahead()) take_in();
+            const bool last = trainer_.steps() == total_;
+            const bool save_due = last || trainer_.steps() % static_cast<std::uint64_t>(config_.checkpoint_every) == 0;
+            const bool stop = stop_asked() && !last;
+            if (save_due || stop || evaluation_due())
+                while (!pending_.empty()) take_in();
+            seconds_ += since(began);
+            if (save_due) save();
+            if (stop) stop_here();
+            if (evaluation_due()) {
+                evaluate();
+                start_clock();
+            }
+        }
+        evaluate();
+        metrics_->add(Record("end")
+                          .put("step", static_cast<double>(trainer_.steps()))
+                          .put("seconds", seconds_)
+                          .put("peak_bytes", static_cast<double>(device_memory(device_).stats(device_.index).peak)));
+        progress_.finish();
+        save_safetensors(folder_ / "model.safetensors", net_->state(), model_metadata(config_));
+        write_report(folder_ / "report.html", title_of(folder_), {{title_of(folder_), "", folder_}});
+        return {.last = std::move(last_), .seconds = seconds_, .steps = trainer_.steps(), .folder = folder_};
+    }
+
+  private:
+    /// A step whose values are on their way, and what its record needs.
+    struct Queued {
+        PendingStep step;
+        std::uint64_t epoch;
+        double wait;
+    };
+
+    /// Steps that may be under way while the next one is queued; the host waits for itself at once.
+    std::size_t steps_ahead() const { return device_ == cpu_device ? 0 : 2; }
+
+    // ---- a step
+
+    void queue_step() {
+        std::vector<Batch> batches;
+        double wait = 0;
+        for (std::uint64_t m = 0; m < micro_; ++m) {
+            batches.push_back(loader_.next());
+            wait += batches.back().wait_seconds;
+        }
+        warn_of_bad_images();
+        pending_.push_back({trainer_.launch(upload_(batches)), batches.back().epoch, wait});
+        if (const std::string& note = trainer_.graph_note(); !note.empty() && !graph_note_shown_) {
+            progress_.line("cuda_graph: steps run without a graph: " + note);
+            graph_note_shown_ = true;
         }
     }
-    checkpoints.collect_leftovers();
-    write_file(folder / "config.toml", to_toml(c));
-    Metrics metrics(folder / "metrics.jsonl", metrics_kept);
-    char facts[256];
-    std::snprintf(facts, sizeof facts, "%s (%.1f M parameters), %lld identities, %lld images, queue %lld, %llu steps",
-                  c.network.c_str(), 1e-6 * static_cast<double>(net->parameter_count()),
-                  static_cast<long long>(data->identities()), static_cast<long long>(data->size()),
-                  static_cast<long long>(b.queue), static_cast<unsigned long long>(total));
-    progress.line(facts);
-
-    std::set<std::string> bad = loader.bad_images();
-    const auto warn_of_bad_images = [&] {
-        if (loader.bad_images().size() == bad.size()) return;
-        for (const std::string& image : loader.bad_images())
-            if (bad.insert(image).second) progress.line("warning: " + image);
-    };
-    std::size_t listed = 0;
-    const auto list_bad_images = [&] {
-        if (bad.size() == listed) return;
-        std::string lines;
-        for (const std::string& image : bad) lines += image + "\n";
-        write_file(folder / "bad_images.txt", lines);
-        listed = bad.size();
-    };
-    // A checkpoint stands before the evaluation of its step: what follows it in metrics.jsonl is done again.
-    const auto save = [&] {
+    /// Waits for the oldest step under way and counts what it did.
+    void take_in() {
+        Queued queued = std::move(pending_.front());
+        pending_.pop_front();
+        const StepReport report = trainer_.finish(std::move(queued.step));
+        loss() += report.loss;
+        classifier_loss() += report.classifier_loss;
+        accuracy() += report.accuracy;
+        counted() += 1;
+        wait_ += queued.wait;
+        ++timed_;
+        if (report.step % static_cast<std::uint64_t>(config_.frequent) == 0 || report.step == total_)
+            record(report, queued.epoch);
+    }
+    void record(const StepReport& report, std::uint64_t epoch) {
+        const double span = since(mark_), n = counted();
+        const double speed = static_cast<double>(timed_) * static_cast<double>(config_.batch_size) *
+                             static_cast<double>(config_.gradient_acc) / span;
+        metrics_->add(Record("step")
+                          .put("step", static_cast<double>(report.step))
+                          .put("epoch", static_cast<double>(epoch))
+                          .put("loss", loss() / n)
+                          .put("loss_cls", classifier_loss() / n)
+                          .put("accuracy", accuracy() / n)
+                          .put("lr", report.lr)
+                          .put("grad_norm", report.gradient_norm)
+                          .put("images_per_s", speed)
+                          .put("data_wait", wait_ / span)
+                          .put("queue", static_cast<double>(broad_.size()))
+                          .put("bad_images", static_cast<double>(bad_.size())));
         list_bad_images();
-        StateDict state = trainer.state();
-        const LoaderPosition at = loader.position();
+        progress_.show({report.step, total_, epoch, loss() / n, report.lr, speed, wait_ / span, broad_.size(),
+                        config_.broadface.queue});
+        std::fill_n(sums_.data<double>(), 4, 0.0);
+        start_clock();
+    }
+    void start_clock() {
+        wait_ = 0;
+        timed_ = 0;
+        mark_ = Clock::now();
+    }
+
+    // ---- images that cannot be read
+
+    void warn_of_bad_images() {
+        if (loader_.bad_images().size() == bad_.size()) return;
+        for (const std::string& image : loader_.bad_images())
+            if (bad_.insert(image).second) progress_.line("warning: " + image);
+    }
+    void list_bad_images() {
+        if (bad_.size() == bad_listed_) return;
+        std::string lines;
+        for (const std::string& image : bad_) lines += image + "\n";
+        write_file(folder_ / "bad_images.txt", lines);
+        bad_listed_ = bad_.size();
+    }
+
+    // ---- checkpoints
+
+    /// A checkpoint stands before the evaluation of its step: what follows it in metrics.jsonl is done again.
+    void save() {
+        list_bad_images();
+        StateDict state = trainer_.state();
+        const LoaderPosition at = loader_.position();
         state["loader.position"] =
             Tensor::from<std::int64_t>({static_cast<std::int64_t>(at.epoch), static_cast<std::int64_t>(at.batch)}, {2});
-        state["session.seconds"] = full({1}, trained, DType::f64);
-        state["session.sums"] = sums;
-        state["session.metrics"] = Tensor::from<std::int64_t>({static_cast<std::int64_t>(metrics.bytes())}, {1});
-        auto metadata = model_metadata(c);
-        metadata["bf.config"] = to_toml(c);
-        metadata["bf.dataset"] = data_facts;
-        metadata["bf.bad_images"] = to_json(bad);
-        checkpoints.save(trainer.steps(), state, metadata);
-        saved = trainer.steps();
-    };
-    const auto stop_asked = [&] { return options.stop && *options.stop; };
-    const auto stop_here = [&] {
-        if (saved != trainer.steps()) save();
-        progress.finish();
-        fail(ErrorCode::stopped, folder.string(), "stopped by a signal at step ", trainer.steps(),
-             " with a checkpoint written; hint: bf train --resume ", folder.string());
-    };
-    SessionResult result{.last = {}, .folder = folder};
-    const auto evaluate = [&] {
+        state["session.seconds"] = full({1}, seconds_, DType::f64);
+        state["session.sums"] = sums_;
+        state["session.metrics"] = Tensor::from<std::int64_t>({static_cast<std::int64_t>(metrics_->bytes())}, {1});
+        auto metadata = model_metadata(config_);
+        metadata["bf.config"] = to_toml(config_);
+        metadata["bf.dataset"] = data_facts_;
+        metadata["bf.bad_images"] = to_json(bad_);
+        checkpoints_.save(trainer_.steps(), state, metadata);
+        saved_ = trainer_.steps();
+    }
+    void resume() {
+        std::vector<std::string> warnings;
+        auto found = checkpoints_.load_latest(&warnings);
+        for (const std::string& line : warnings) progress_.line("warning: skipped " + line);
+        if (!found) {
+            if (const auto files = checkpoints_.list(); !files.empty())
+                fail(ErrorCode::data, folder_.string(), "no checkpoint is intact; got ", files.size(),
+                     " damaged in checkpoints/; hint: move checkpoints/ away to start again");
+            progress_.line("no checkpoint yet in " + folder_.string() + ": starting from the beginning");
+            return;
+        }
+        const StateDict& state = found->content.tensors;
+        auto& metadata = found->content.metadata;
+        const std::string name = found->path.string();
+        for (const char* key : {"bf.config", "bf.dataset", "bf.bad_images"})
+            BF_CHECK_DATA(metadata.count(key), name, "has no ", key,
+                          " in its metadata; hint: is it a checkpoint of bf train, of this version?");
+        compare_settings(parse_config(metadata["bf.config"], name), config_, progress_);
+        BF_CHECK_DATA(metadata["bf.dataset"] == data_facts_, name, "the training images are not those of the run; got ",
+                      data_facts_, ", want ", metadata["bf.dataset"],
+                      "; hint: put the images back, or start a new run");
+        check_range(state, "queue.indices", data_->size(), name, "image");
+        check_range(state, "queue.labels", data_->identities(), name, "identity");
+        trainer_.load_state(state);
+        const Tensor at = Tensor::zeros({2}, {.dtype = DType::i64}), length = Tensor::zeros({1}, at.options()),
+                     seconds = Tensor::zeros({1}, {.dtype = DType::f64});
+        load_tensor(state, "loader.position", at);
+        load_tensor(state, "session.metrics", length);
+        load_tensor(state, "session.seconds", seconds);
+        load_tensor(state, "session.sums", sums_);
+        loader_.seek({static_cast<std::uint64_t>(at.data<std::int64_t>()[0]),
+                      static_cast<std::uint64_t>(at.data<std::int64_t>()[1])});
+        std::set<std::string> bad;
+        for (const Json& text : parse_json(metadata["bf.bad_images"], name).array) bad.insert(text.string);
+        loader_.count_bad_images(bad);
+        metrics_kept_ = static_cast<std::uint64_t>(length.data<std::int64_t>()[0]);
+        seconds_ = seconds.item();
+        saved_ = trainer_.steps();
+        progress_.line("resumed from " + name);
+        // a finished run that goes on: its model is not that of the newest step any more
+        std::error_code error;
+        if (saved_ < total_) std::filesystem::remove(folder_ / "model.safetensors", error);
+    }
+    /// Throws unless the whole numbers of a saved tensor lie below `end`.
+    static void check_range(const StateDict& state, const std::string& tensor, std::int64_t end,
+                            const std::string& file, const char* what) {
+        const auto found = state.find(tensor);
+        if (found == state.end()) return;  // a run without a queue
+        for (const std::int64_t i : found->second.span<std::int64_t>())
+            BF_CHECK_DATA(i < end, file, "the queue names ", what, " ", i, " of ", end);
+    }
+
+    // ---- stops and evaluations
+
+    bool stop_asked() const { return options_.stop && *options_.stop; }
+    [[noreturn]] void stop_here() {
+        if (saved_ != trainer_.steps()) save();
+        progress_.finish();
+        fail(ErrorCode::stopped, folder_.string(), "stopped by a signal at step ", trainer_.steps(),
+             " with a checkpoint written; hint: bf train --resume ", folder_.string());
+    }
+    /// The last step's evaluation stands after the loop.
+    bool evaluation_due() const {
+        const std::uint64_t every = config_.verbose ? static_cast<std::uint64_t>(config_.verbose) : per_epoch_;
+        return trainer_.steps() > 0 && trainer_.steps() % every == 0 && trainer_.steps() < total_;
+    }
+    void evaluate() {
         struct Stopped {};
-        result.last.clear();
+        last_.clear();
         try {
-            for (const ValidationSet& set : sets) {
-                result.last.push_back(verify(*net, set, c.image_size, [&](std::int64_t) {
+            for (const ValidationSet& set : sets_) {
+                last_.push_back(verify(*net_, set, config_.image_size, [&](std::int64_t) {
                     if (stop_asked()) throw Stopped{};
                 }));
-                progress.line("step " + std::to_string(trainer.steps()) + "  " + result.last.back().line());
+                progress_.line("step " + std::to_string(trainer_.steps()) + "  " + last_.back().line());
             }
         } catch (const Stopped&) {
             stop_here();
         }
         // all sets at once: one that was stopped leaves no record
-        for (const Verification& v : result.last) metrics.add(v.record(trainer.steps()));
-        if (b.queue > 0) metrics.add(queue_record(broad, *net, w, *data, c, trainer.steps()));
-    };
+        for (const Verification& v : last_) metrics_->add(v.record(trainer_.steps()));
+        if (config_.broadface.queue > 0)
+            metrics_->add(queue_record(broad_, *net_, w_, *data_, config_, trainer_.steps()));
+    }
 
-    const std::uint64_t every = c.verbose ? static_cast<std::uint64_t>(c.verbose) : per_epoch;
-    const auto evaluation_due = [&] {  // the last step's stands after the loop
-        return trainer.steps() > 0 && trainer.steps() % every == 0 && trainer.steps() < total;
-    };
-    if (evaluation_due()) evaluate();
+    // sums since the last record: loss, classifier loss, accuracy, steps
+    double& loss() const { return sums_.data<double>()[0]; }
+    double& classifier_loss() const { return sums_.data<double>()[1]; }
+    double& accuracy() const { return sums_.data<double>()[2]; }
+    double& counted() const { return sums_.data<double>()[3]; }
 
-    double wait = 0;
-    std::uint64_t timed = 0;  // steps since `mark`
-    auto mark = Clock::now();
-    while (trainer.steps() < total) {
-        const auto began = Clock::now();
-        std::vector<TrainBatch> batches;
-        std::uint64_t epoch = 0;
-        for (std::uint64_t m = 0; m < micro; ++m) {
-            const Batch batch = loader.next();
-            wait += batch.wait_seconds;
-            epoch = batch.epoch;
-            batches.push_back({batch.images, batch.labels, batch.indices});
-        }
-        warn_of_bad_images();
-        const StepReport report = trainer.step(batches);
-        trained += since(began);
-        *loss += report.loss;
-        *loss_cls += report.classifier_loss;
-        *accuracy += report.accuracy;
-        *counted += 1;
-        ++timed;
-        const std::uint64_t step = trainer.steps();
-        if (step % static_cast<std::uint64_t>(c.frequent) == 0 || step == total) {
-            const double span = since(mark), n = *counted;
-            const double speed = static_cast<double>(timed) * static_cast<double>(c.batch_size * c.gradient_acc) / span;
-            metrics.add(Record("step")
-                            .put("step", static_cast<double>(step))
-                            .put("epoch", static_cast<double>(epoch))
-                            .put("loss", *loss / n)
-                            .put("loss_cls", *loss_cls / n)
-                            .put("accuracy", *accuracy / n)
-                            .put("lr", report.lr)
-                            .put("grad_norm", report.gradient_norm)
-                            .put("images_per_s", speed)
-                            .put("data_wait", wait / span)
-                            .put("queue", static_cast<double>(broad.size()))
-                            .put("bad_images", static_cast<double>(bad.size())));
-            list_bad_images();
-            progress.show({step, total, epoch, *loss / n, report.lr, speed, wait / span, broad.size(), b.queue});
-            std::fill_n(loss, 4, 0.0);
-            wait = 0;
-            timed = 0;
-            mark = Clock::now();
-        }
-        if (step % static_cast<std::uint64_t>(c.checkpoint_every) == 0 || step == total) save();
-        if (stop_asked() && step < total) stop_here();
-        if (evaluation_due()) {
-            evaluate();
-            wait = 0;
-            timed = 0;
-            mark = Clock::now();
-        }
-    }
-    evaluate();
-    metrics.add(Record("end")
-                    .put("step", static_cast<double>(trainer.steps()))
-                    .put("seconds", trained)
-                    .put("peak_bytes", static_cast<double>(cpu_allocator().stats().peak)));
-    progress.finish();
-    save_safetensors(folder / "model.safetensors", net->state(), model_metadata(c));
-    write_report(folder / "report.html", title_of(folder), {{title_of(folder), "", folder}});
-    result.seconds = trained;
-    result.steps = trainer.steps();
-    return result;
-}
+    RunConfig config_;
+    SessionOptions options_;
+    Device device_;
+    Precision precision_;
+    std::filesystem::path folder_;
+    FolderLock lock_;
+    CheckpointFolder checkpoints_;
+    std::unique_ptr<Dataset> data_;
+    std::string data_facts_;
+    Loader loader_;
+    std::vector<ValidationSet> sets_;
+    std::shared_ptr<IResNet> net_;
+    Var w_;
+    std::unique_ptr<Optimizer> optimizer_;
+    std::uint64_t micro_, per_epoch_, total_;  ///< micro-batches of a step; steps of an epoch, and of the run
+    BroadFace broad_;
+    Trainer<BroadFace> trainer_;
+    Upload upload_;
+    std::ostream silent_;
+    Progress progress_;
+    std::unique_ptr<Metrics> metrics_;
 
-std::shared_ptr<IResNet> load_model(const std::filesystem::path& path) {
-    namespace fs = std::filesystem;
-    fs::path file = path;
-    std::string prefix;
-    if (fs::is_directory(path)) {
-        file = path / "model.safetensors";
-        if (!fs::exists(file)) {
-            BF_CHECK_DATA(fs::is_directory(path / "checkpoints"), path.string(),
-                          "is not a run: neither model.safetensors nor checkpoints/");
-            const auto found = CheckpointFolder(path / "checkpoints").load_latest();
-            BF_CHECK_DATA(found, path.string(), "has no intact checkpoint");
-            file = found->path;
-        }
-    }
-    SafeTensors content = load_safetensors(file);
-    auto& metadata = content.metadata;
-    BF_CHECK_DATA(metadata.count("bf.network"), file.string(),
-                  "names no network in its metadata; hint: want a model.safetensors of a bf run");
-    const auto number = [&](const char* key) {
-        return static_cast<std::int64_t>(std::strtoll(metadata[key].c_str(), nullptr, 10));
-    };
-    StateDict state = content.tensors;
-    if (content.tensors.count("trainer.steps")) {
-        state.clear();
-        for (const auto& [name, tensor] : content.tensors)
-            if (name.rfind("net.", 0) == 0) state[name.substr(4)] = tensor;
-    }
-    // a file may say anything: its sizes are checked before a network of them is made
-    const std::int64_t dim = number("bf.embedding_size"), size = number("bf.image_size");
-    BF_CHECK_DATA(dim >= 2 && dim <= 65536 && size >= 16 && size <= 1024 && size % 16 == 0, file.string(),
-                  "sizes in the metadata; got embedding_size ", dim, ", image_size ", size,
-                  ", want 2..65536 and a multiple of 16 in 16..1024");
-    IResNetOptions shape;
-    try {
-        shape = iresnet_options(metadata["bf.network"], {.embedding_size = dim, .image_size = size});
-    } catch (const Error& e) {
-        fail(ErrorCode::data, file.string(), e.what());
-    }
-    const Shape want{dim, shape.channels.back() * (size / 16) * (size / 16)};
-    const auto fc = state.find("fc.weight");
-    BF_CHECK_DATA(fc != state.end() && fc->second.shape() == want, file.string(), "fc.weight; got ",
-                  fc == state.end() ? "none" : fc->second.str(), ", want ", want.str(), " (", metadata["bf.network"],
-                  " of the metadata)");
-    auto net = std::make_shared<IResNet>(shape);
-    net->load_state(state);
-    net->eval();
-    return net;
+    std::deque<Queued> pending_;
+    std::vector<Verification> last_;
+    double seconds_ = 0;       ///< trained so far
+    std::uint64_t saved_ = 0;  ///< step of the newest checkpoint
+    std::uint64_t metrics_kept_ = 0;
+    Tensor sums_ = Tensor::zeros({4}, {.dtype = DType::f64});
+    std::set<std::string> bad_;  ///< images that could not be read
+    std::size_t bad_listed_ = 0;
+    bool graph_note_shown_ = false;
+    double wait_ = 0;          ///< for the loader, since mark_
+    std::uint64_t timed_ = 0;  ///< steps since mark_
+    Clock::time_point mark_{};
+};
+
+}  // namespace
+
+SessionResult run_session(const RunConfig& config, const SessionOptions& options) {
+    return Session(config, options).run();
 }
 
 }  // namespace bf::program

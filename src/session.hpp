@@ -5,8 +5,6 @@
 #include <ostream>
 #include <vector>
 
-#include "bf/math/margin.hpp"
-#include "bf/models/iresnet.hpp"
 #include "bf/train/config.hpp"
 #include "datasets.hpp"
 
@@ -28,17 +26,8 @@ struct SessionResult {
     std::filesystem::path folder;
 };
 
-/// The margin head that a configuration names.
-Margin margin_of(const RunConfig& config);
-/// The network that a configuration names.
-std::shared_ptr<IResNet> network_of(const RunConfig& config);
-
 /// Trains as configured into config.output: config.toml, metrics.jsonl, checkpoints/, model.safetensors, report.html.
 /// With resume, continues bit for bit from the newest intact checkpoint.
 SessionResult run_session(const RunConfig& config, const SessionOptions& options);
-
-/// Loads a network from a run folder (its config.toml and model or newest checkpoint) or a model file, whose metadata
-/// names the network.
-std::shared_ptr<IResNet> load_model(const std::filesystem::path& path);
 
 }  // namespace bf::program

@@ -20,3 +20,4 @@
 #include "bf/optim/schedule.hpp"
 #include "bf/train/embed.hpp"
 #include "bf/train/trainer.hpp"
+#include "bf/train/upload.hpp"

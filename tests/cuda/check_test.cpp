@@ -1,5 +1,5 @@
 // The texts of failed library calls, from made-up statuses; needs the CUDA libraries but no GPU.
-#ifdef BF_HAVE_CUDA
+#if defined(BF_HAVE_CUDA) && !defined(BF_EMULATED_DEVICE)
 #include <gtest/gtest.h>
 
 #include "cuda/handle.hpp"

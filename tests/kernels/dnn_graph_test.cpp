@@ -1,7 +1,7 @@
 // Whether cuDNN accepts how the CUDA backend describes convolutions to it. Needs the library, but no GPU.
 #include <gtest/gtest.h>
 
-#if defined(BF_HAVE_CUDA) && __has_include(<cudnn.h>)
+#if defined(BF_HAVE_CUDA) && !defined(BF_EMULATED_DEVICE) && __has_include(<cudnn.h>)
 #include "../../cuda/dnn_graph.hpp"
 
 namespace {

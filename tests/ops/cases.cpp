@@ -14,12 +14,25 @@ namespace {
 
 using In = const std::vector<Var>&;
 
-Tensor labels(std::initializer_list<std::int64_t> values) {
-    return Tensor::from<std::int64_t>(std::vector<std::int64_t>(values), {static_cast<std::int64_t>(values.size())});
+/// On the device of `like`, as running() below.
+Tensor labels(const std::vector<std::int64_t>& values, const Var& like) {
+    return Tensor::from<std::int64_t>(values, {static_cast<std::int64_t>(values.size())}).to(like.value().device());
 }
 
-Tensor running(std::int64_t channels, double value, const Var& like) {
-    return full({channels}, value, like.value().dtype());
+/// Statistics beside parameters: of the dtype of gamma.
+Tensor running(std::int64_t channels, double value, const Var& gamma) {
+    return full({channels}, value, gamma.value().dtype(), gamma.value().device());
+}
+
+// No bf16 on a device: its kernels for reductions and for softmax and norms of rows sum in the dtype of the tensor.
+Case no_bf16(Case c) {
+    c.bf16 = Bf16::none;
+    return c;
+}
+/// Images or rows in bf16, parameters in f32.
+Case first_in_bf16(Case c) {
+    c.bf16 = Bf16::first;
+    return c;
 }
 
 // clang-format off
@@ -49,15 +62,15 @@ std::vector<Case> make_cases() {
 
     // reductions: one row an op and kind follows from the list
 #define BF_ROW(name, Functor)                                                                      \
-    row({#name, "all", {{odd, Draw::distinct}}, [](In x) { return name(x[0]); }});                  \
-    row({#name, "first axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], 0); }});        \
-    row({#name, "middle axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], 1); }});       \
-    row({#name, "last axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], -1); }});        \
-    row({#name, "size 1", {{one, Draw::distinct}}, [](In x) { return name(x[0]); }});
+    row(no_bf16({#name, "all", {{odd, Draw::distinct}}, [](In x) { return name(x[0]); }}));                  \
+    row(no_bf16({#name, "first axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], 0); }}));        \
+    row(no_bf16({#name, "middle axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], 1); }}));       \
+    row(no_bf16({#name, "last axis", {{odd, Draw::distinct}}, [](In x) { return name(x[0], -1); }}));        \
+    row(no_bf16({#name, "size 1", {{one, Draw::distinct}}, [](In x) { return name(x[0]); }}));
     BF_REDUCE_OPS(BF_ROW)
 #undef BF_ROW
-    row({"sum", "nhwc axis", {{{2, 3, 4, 5}, Draw::normal, nhwc}}, [](In x) { return sum(x[0], 1); }});
-    row({"sum", "long", {{{200000}, Draw::positive}}, [](In x) { return sum(x[0]); }});
+    row(no_bf16({"sum", "nhwc axis", {{{2, 3, 4, 5}, Draw::normal, nhwc}}, [](In x) { return sum(x[0], 1); }}));
+    row(no_bf16({"sum", "long", {{{200000}, Draw::positive}}, [](In x) { return sum(x[0]); }}));
 
     // shapes
     row({"reshape", "odd", {{odd}}, [](In x) { return square(reshape(x[0], {7, 15})); }});
@@ -65,24 +78,24 @@ std::vector<Case> make_cases() {
     row({"cast", "to f64 and back", {{odd}}, [](In x) { return cast(square(cast(x[0], DType::f64)), x[0].value().dtype()); }});
     row({"to_format", "to nhwc", {{{2, 3, 4, 5}}}, [](In x) { return square(to_format(x[0], Format::nhwc)); }});
     row({"to_format", "wide", {{{1, 70, 5, 9}}}, [](In x) { return square(to_format(x[0], Format::nhwc)); }});
-    row({"gather_rows", "repeated", {{{4, 3}}}, [](In x) { return square(gather_rows(x[0], labels({2, 0, 2, 3, 2}))); }});
-    row({"gather_rows", "empty index", {{{4, 3}}}, [](In x) { return gather_rows(x[0], Tensor::empty({0}, {.dtype = DType::i64})); }, 1e-5, 1e-5, false});
+    row({"gather_rows", "repeated", {{{4, 3}}}, [](In x) { return square(gather_rows(x[0], labels({2, 0, 2, 3, 2}, x[0]))); }});
+    row({"gather_rows", "empty index", {{{4, 3}}}, [](In x) { return gather_rows(x[0], labels({}, x[0])); }, 1e-5, 1e-5, false});
 
     // matrices
     row({"matmul", "odd", {{{5, 7}}, {{7, 3}}}, [](In x) { return matmul(x[0], x[1]); }});
     row({"matmul", "several blocks", {{{70, 9}}, {{9, 130}}}, [](In x) { return matmul(x[0], x[1]); }});
     row({"matmul", "size 1", {{{1, 1}}, {{1, 1}}}, [](In x) { return matmul(x[0], x[1]); }});
-    row({"linear", "bias", {{{5, 7}}, {{3, 7}}, {{3}}}, [](In x) { return linear(x[0], x[1], x[2]); }});
+    row(no_bf16({"linear", "bias", {{{5, 7}}, {{3, 7}}, {{3}}}, [](In x) { return linear(x[0], x[1], x[2]); }}));
     row({"linear", "no bias", {{{130, 7}}, {{3, 7}}}, [](In x) { return linear(x[0], x[1]); }});
-    row({"linear", "no rows", {{{0, 7}}, {{3, 7}}, {{3}}}, [](In x) { return linear(x[0], x[1], x[2]); }, 1e-5, 1e-5, false});
-    row({"normalize_rows", "odd", {{{5, 7}}}, [](In x) { return normalize_rows(x[0]); }});
-    row({"normalize_rows", "size 1", {{{1, 1}, Draw::positive}}, [](In x) { return normalize_rows(x[0]); }});
-    row({"softmax_cross_entropy", "odd", {{{4, 7}}}, [](In x) { return softmax_cross_entropy(x[0], labels({6, 0, 3, 3})); }});
-    row({"softmax_cross_entropy", "one class", {{{2, 1}}}, [](In x) { return softmax_cross_entropy(x[0], labels({0, 0})); }});
+    row(no_bf16({"linear", "no rows", {{{0, 7}}, {{3, 7}}, {{3}}}, [](In x) { return linear(x[0], x[1], x[2]); }, 1e-5, 1e-5, false}));
+    row(no_bf16({"normalize_rows", "odd", {{{5, 7}}}, [](In x) { return normalize_rows(x[0]); }}));
+    row(no_bf16({"normalize_rows", "size 1", {{{1, 1}, Draw::positive}}, [](In x) { return normalize_rows(x[0]); }}));
+    row(no_bf16({"softmax_cross_entropy", "odd", {{{4, 7}}}, [](In x) { return softmax_cross_entropy(x[0], labels({6, 0, 3, 3}, x[0])); }}));
+    row(no_bf16({"softmax_cross_entropy", "one class", {{{2, 1}}}, [](In x) { return softmax_cross_entropy(x[0], labels({0, 0}, x[0])); }}));
 
     // images
     auto conv = [&](const std::string& note, Shape x, Shape w, Conv2dOptions o, Format format = Format::nhwc) {
-        row({"conv2d", note, {{x, Draw::normal, format}, {w}}, [o](In v) { return conv2d(v[0], v[1], o); }, 2e-5, 1e-3});
+        row(first_in_bf16({"conv2d", note, {{x, Draw::normal, format}, {w}}, [o](In v) { return conv2d(v[0], v[1], o); }, 2e-5, 1e-3}));
     };
     conv("3x3", {2, 3, 7, 6}, {4, 3, 3, 3}, {.pad = 1});
     conv("3x3 plain input", {2, 3, 7, 6}, {4, 3, 3, 3}, {.pad = 1}, Format::plain);
@@ -95,20 +108,20 @@ std::vector<Case> make_cases() {
     conv("groups", {2, 6, 5, 5}, {4, 3, 3, 3}, {.pad = 1, .groups = 2});
     conv("depthwise", {2, 6, 5, 5}, {6, 1, 3, 3}, {.pad = 1, .groups = 6});
     conv("size 1", {1, 1, 1, 1}, {1, 1, 1, 1}, {});
-    row({"conv2d", "no images", {{{0, 3, 5, 5}, Draw::normal, nhwc}, {{4, 3, 3, 3}}}, [](In v) { return conv2d(v[0], v[1], {.pad = 1}); }, 1e-5, 1e-5, false});
+    row(first_in_bf16({"conv2d", "no images", {{{0, 3, 5, 5}, Draw::normal, nhwc}, {{4, 3, 3, 3}}}, [](In v) { return conv2d(v[0], v[1], {.pad = 1}); }, 1e-5, 1e-5, false}));
 
-    row({"batch_norm_train", "image", {{{3, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
-         [](In x) { return batch_norm_train(x[0], x[1], x[2], running(5, 0, x[0]), running(5, 1, x[0])); }, 1e-4});
-    row({"batch_norm_train", "rows", {{{9, 5}}, {{5}}, {{5}}},
-         [](In x) { return batch_norm_train(x[0], x[1], x[2], Tensor(), Tensor()); }, 1e-4});
-    row({"batch_norm_train", "several chunks", {{{90, 190}}, {{190}}, {{190}}},
-         [](In x) { return batch_norm_train(x[0], x[1], x[2], Tensor(), Tensor()); }, 1e-4});
-    row({"batch_norm_eval", "image", {{{3, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
-         [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[0]), running(5, 2, x[0])); }, 1e-4});
-    row({"batch_norm_eval", "one row", {{{1, 5}}, {{5}}, {{5}}},
-         [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[0]), running(5, 2, x[0])); }, 1e-4});
-    row({"prelu", "image", {{{3, 5, 4, 3}, Draw::away_from_zero, nhwc}, {{5}}}, [](In x) { return prelu(x[0], x[1]); }});
-    row({"prelu", "rows", {{{4000, 9}, Draw::away_from_zero}, {{9}}}, [](In x) { return prelu(x[0], x[1]); }});
+    row(first_in_bf16({"batch_norm_train", "image", {{{3, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_train(x[0], x[1], x[2], running(5, 0, x[1]), running(5, 1, x[1])); }, 1e-4}));
+    row(first_in_bf16({"batch_norm_train", "rows", {{{9, 5}}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_train(x[0], x[1], x[2], Tensor(), Tensor()); }, 1e-4}));
+    row(first_in_bf16({"batch_norm_train", "several chunks", {{{90, 190}}, {{190}}, {{190}}},
+         [](In x) { return batch_norm_train(x[0], x[1], x[2], Tensor(), Tensor()); }, 1e-4}));
+    row(first_in_bf16({"batch_norm_eval", "image", {{{3, 5, 4, 3}, Draw::normal, nhwc}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[1]), running(5, 2, x[1])); }, 1e-4}));
+    row(first_in_bf16({"batch_norm_eval", "one row", {{{1, 5}}, {{5}}, {{5}}},
+         [](In x) { return batch_norm_eval(x[0], x[1], x[2], running(5, 0.3, x[1]), running(5, 2, x[1])); }, 1e-4}));
+    row(first_in_bf16({"prelu", "image", {{{3, 5, 4, 3}, Draw::away_from_zero, nhwc}, {{5}}}, [](In x) { return prelu(x[0], x[1]); }}));
+    row(first_in_bf16({"prelu", "rows", {{{4000, 9}, Draw::away_from_zero}, {{9}}}, [](In x) { return prelu(x[0], x[1]); }}));
 
     row({"max_pool2d", "3 by 2, pad 1", {{{2, 3, 7, 6}, Draw::distinct, nhwc}},
          [](In x) { return max_pool2d(x[0], {.kernel = 3, .stride = 2, .pad = 1}); }});

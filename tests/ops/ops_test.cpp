@@ -9,6 +9,7 @@
 #include "bf/core/parallel.hpp"
 #include "bf/ops/shape.hpp"
 #include "cases.hpp"
+#include "device.hpp"
 
 namespace {
 
@@ -16,6 +17,7 @@ using bf::DType;
 using bf::Format;
 using bf::Tensor;
 using bf::Var;
+using bf::proof::Bf16;
 using bf::proof::Case;
 using bf::proof::Draw;
 using bf::proof::Input;
@@ -49,26 +51,43 @@ struct Result {
     std::vector<Tensor> gradients;
 };
 
-/// Output and gradients for the seed dy_i = cos(i) over the elements in N, C, H, W order.
-Result run(const Case& c, DType dtype, const std::vector<Tensor>& start = {}) {
+/// Output and gradients, on the device of the inputs, for the seed dy_i = cos(i) over the elements in N, C, H, W order;
+/// `rounded`: as bf16 holds it.
+Result run(const Case& c, const std::vector<Tensor>& inputs, const std::vector<Tensor>& start = {},
+           bool rounded = false) {
     std::vector<Var> leaves;
-    for (const Tensor& t : draw_all(c, dtype)) leaves.push_back(Var::leaf(t));
+    for (const Tensor& t : inputs) leaves.push_back(Var::leaf(t));
     for (std::size_t i = 0; i < start.size(); ++i) leaves[i].accumulate(start[i]);
     const Var y = c.f(leaves);
     Tensor dy = Tensor::empty(y.shape(), {.dtype = DType::f64});
     for (std::int64_t i = 0; i < dy.numel(); ++i) dy.data<double>()[i] = std::cos(static_cast<double>(i));
-    bf::backward(y, bf::converted(dy, dtype, y.value().format()));
+    if (rounded) dy = bf::converted(dy, DType::bf16, Format::plain);
+    bf::backward(y, bf::converted(dy, y.value().dtype(), y.value().format()).to(y.value().device()));
     Result r{y.value(), {}};
     for (const Var& v : leaves) r.gradients.push_back(v.grad());
     return r;
 }
-
-double value_at(const Tensor& t, std::int64_t i) {
-    return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]);
+Result run(const Case& c, DType dtype, const std::vector<Tensor>& start = {}) {
+    return run(c, draw_all(c, dtype), start);
 }
 
-double relative_difference(const Tensor& a, const Tensor& b) {
+std::vector<Tensor> on_device(const std::vector<Tensor>& host) {
+    std::vector<Tensor> all;
+    for (const Tensor& t : host) all.push_back(t.to(test_device));
+    return all;
+}
+
+double value_at(const Tensor& t, std::int64_t i) {
+    return t.dtype() == DType::f64    ? t.data<double>()[i]
+           : t.dtype() == DType::bf16 ? static_cast<double>(static_cast<float>(t.data<bf::bf16>()[i]))
+                                      : static_cast<double>(t.data<float>()[i]);
+}
+
+/// Of a, on any device, from b on the host; both in the order of one format.
+double relative_difference(const Tensor& there, const Tensor& b) {
+    const Tensor a = there.to(bf::cpu_device);
     EXPECT_EQ(a.shape(), b.shape());
+    EXPECT_EQ(a.format(), b.format());
     double worst = 0, size = 0.1;
     for (std::int64_t i = 0; i < a.numel(); ++i) {
         const double x = value_at(a, i), y = value_at(b, i);
@@ -174,7 +193,49 @@ TEST_P(OpCase, SameBitsOnAnyNumberOfThreads) {
     }
 }
 
-TEST_P(OpCase, CudaAgreesWithCpu) { GTEST_SKIP() << "no CUDA backend in this build: row not run on a device"; }
+/// Outputs and gradients of a device against those of the host, where there are any.
+void expect_close(const Result& there, const Result& here, double tolerance) {
+    EXPECT_EQ(there.y.device(), test_device);
+    EXPECT_LE(relative_difference(there.y, here.y), tolerance);
+    for (std::size_t i = 0; i < here.gradients.size(); ++i) {
+        ASSERT_EQ(there.gradients[i].defined(), here.gradients[i].defined()) << "input " << i;
+        if (!here.gradients[i].defined()) continue;
+        EXPECT_LE(relative_difference(there.gradients[i], here.gradients[i]), tolerance) << "input " << i;
+    }
+}
+
+TEST_P(OpCase, CudaAgreesWithCpu) {
+    if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
+    RecordProperty("device", test_device_kind());
+    const ExactDevice exact;
+    const Case& c = GetParam();
+    const std::vector<Tensor> inputs = draw_all(c, DType::f32);
+    expect_close(run(c, on_device(inputs)), run(c, inputs), c.device_tolerance);
+}
+
+/// Rows of ops that a device computes in bf16.
+class Bf16Case : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Bf16Case, CudaAgreesWithCpu) {
+    const Case& c = GetParam();
+    if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
+    RecordProperty("device", test_device_kind());
+    const ExactDevice exact;
+    std::vector<Tensor> narrow = draw_all(c, DType::f32), wide = narrow;
+    for (std::size_t i = 0; i < narrow.size(); ++i) {
+        if (c.bf16 == Bf16::first && i > 0) continue;
+        narrow[i] = bf::converted(narrow[i], DType::bf16, narrow[i].format());
+        wide[i] = bf::converted(narrow[i], DType::f32, narrow[i].format());
+    }
+    const Result there = run(c, on_device(narrow)), here = run(c, wide, {}, true);
+    EXPECT_EQ(there.y.dtype(), DType::bf16);
+    for (std::size_t i = 0; i < narrow.size(); ++i) {
+        if (there.gradients[i].defined()) {
+            EXPECT_EQ(there.gradients[i].dtype(), narrow[i].dtype()) << "input " << i;
+        }
+    }
+    expect_close(there, here, c.bf16_tolerance);
+}
 
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {
     std::string name = info.param.op + "_" + info.param.note + "_" + std::to_string(info.index);
@@ -183,7 +244,15 @@ std::string case_name(const ::testing::TestParamInfo<Case>& info) {
     return name;
 }
 
+std::vector<Case> bf16_cases() {
+    std::vector<Case> rows;
+    for (const Case& c : bf::proof::cases())
+        if (c.bf16 != Bf16::none) rows.push_back(c);
+    return rows;
+}
+
 INSTANTIATE_TEST_SUITE_P(Rows, OpCase, ::testing::ValuesIn(bf::proof::cases()), case_name);
+INSTANTIATE_TEST_SUITE_P(Rows, Bf16Case, ::testing::ValuesIn(bf16_cases()), case_name);
 
 TEST(Table, EveryOpHasARow) {
     std::set<std::string> rows;

@@ -10,32 +10,18 @@
 #include "bf/ops/linalg.hpp"
 #include "bf/ops/pointwise.hpp"
 #include "bf/ops/reduce.hpp"
-#include "golden.hpp"
+#include "golden_steps.hpp"
 
 namespace {
 
+using namespace broadface_golden;
 using bf::BroadFace;
 using bf::ClassifierMemory;
 using bf::DType;
 using bf::Margin;
-using bf::MarginGradient;
 using bf::Tensor;
 using bf::Var;
 
-const Golden& golden() {
-    static const Golden g(std::string(BF_TEST_DIR) + "/optim/broadface_golden.txt");
-    return g;
-}
-double at(const Tensor& t, std::int64_t i) {
-    return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]);
-}
-void expect_near(const Tensor& got, const std::vector<double>& want, double tolerance, const std::string& what) {
-    ASSERT_EQ(static_cast<std::size_t>(got.numel()), want.size()) << what;
-    for (std::int64_t i = 0; i < got.numel(); ++i) {
-        const double w = want[static_cast<std::size_t>(i)];
-        ASSERT_NEAR(at(got, i), w, tolerance * std::max(1.0, std::abs(w))) << what << " element " << i;
-    }
-}
 void expect_same_bits(const Tensor& a, const Tensor& b) {
     ASSERT_EQ(a.shape(), b.shape());
     EXPECT_EQ(std::memcmp(a.raw(), b.raw(), a.bytes()), 0);
@@ -44,53 +30,8 @@ Tensor labels(std::vector<std::int64_t> v) {
     return Tensor::from<std::int64_t>(v, {static_cast<std::int64_t>(v.size())});
 }
 
-Margin head(const std::string& name, bool exact = true) {
-    Margin m = name == "softmax"    ? bf::normalized_softmax(16)
-               : name == "arcface"  ? bf::arcface(16, 0.5)
-               : name == "cosface"  ? bf::cosface(16, 0.4)
-               : name == "combined" ? bf::combined_margin(16, 0.9, 0.4, 0.15)
-                                    : bf::sphereface(16, 3);
-    m.gradient = exact ? MarginGradient::exact : MarginGradient::straight_through;
-    return m;
-}
-
-TEST(Margins, GoldenLossAndGradients) {
-    for (const char* name : {"softmax", "arcface", "cosface", "combined", "sphereface"})
-        for (const bool exact : {true, false})
-            for (const DType dtype : {DType::f64, DType::f32}) {
-                const std::string tag = std::string(name) + (exact ? ".exact" : ".straight");
-                const auto n = static_cast<std::int64_t>(golden()[tag + ".rows"][0]);
-                const Var e = Var::leaf(golden().tensor("margin.x", {6, 5}, dtype).rows(0, n).clone()),
-                          w = Var::leaf(golden().tensor("margin.w", {7, 5}, dtype));
-                const auto loss =
-                    bf::margin_softmax(e, w, golden().labels("margin.y").rows(0, n), {.margin = head(name, exact)});
-                bf::backward(loss.loss);
-                // f64: the slopes of the golden file are numerical derivatives, good to about 1e-9
-                const double tolerance = dtype == DType::f64 ? 2e-8 : 2e-5;
-                EXPECT_NEAR(loss.loss.value().item(), golden()[tag + ".loss"][0], dtype == DType::f64 ? 1e-11 : 1e-5)
-                    << tag;
-                expect_near(e.grad(), golden()[tag + ".dx"], tolerance, tag + ".dx");
-                expect_near(w.grad(), golden()[tag + ".dw"], tolerance, tag + ".dw");
-            }
-}
-
-TEST(Margins, GoldenBeyondTheGuard) {
-    const std::pair<const char*, Margin> heads[] = {{"arcface", bf::arcface(16, 0.5)},
-                                                    {"combined", bf::combined_margin(16, 0.9, 0.4, 0.15)},
-                                                    {"wide", bf::combined_margin(16, 1.35, 0.1, 0.05)}};
-    for (auto [name, margin] : heads)
-        for (const bool exact : {true, false}) {
-            const std::string tag = std::string("obtuse.") + name + (exact ? ".exact" : ".straight");
-            margin.gradient = exact ? MarginGradient::exact : MarginGradient::straight_through;
-            const Var e = Var::leaf(golden().tensor("obtuse.x", {3, 5}, DType::f64)),
-                      w = Var::leaf(golden().tensor("obtuse.w", {4, 5}, DType::f64));
-            const auto loss = bf::margin_softmax(e, w, golden().labels("obtuse.y"), {.margin = margin});
-            bf::backward(loss.loss);
-            EXPECT_NEAR(loss.loss.value().item(), golden()[tag + ".loss"][0], 1e-10) << tag;
-            expect_near(e.grad(), golden()[tag + ".dx"], 2e-7, tag + ".dx");
-            expect_near(w.grad(), golden()[tag + ".dw"], 2e-7, tag + ".dw");
-        }
-}
+TEST(Margins, GoldenLossAndGradients) { run_golden_margins(bf::cpu_device); }
+TEST(Margins, GoldenBeyondTheGuard) { run_golden_beyond_the_guard(bf::cpu_device); }
 
 TEST(Margins, ExactOnesFallAsTheAngleGrows) {
     for (const Margin m :
@@ -175,38 +116,8 @@ TEST(MarginSoftmax, SaysWhatDoesNotFit) {
     }
 }
 
-/// Seven golden steps: W by plain SGD at 0.5, queue of 10, batches of 4.
-void run_golden(const std::string& name, bool compensate, DType dtype, double tolerance) {
-    const std::string tag = "broadface." + name + (compensate ? ".comp" : ".plain");
-    const Var w = Var::leaf(golden().tensor(tag + ".w0", {8, 6}, dtype));
-    BroadFace broad({.queue = 10, .compensate = compensate}, 6, dtype);
-    for (int step = 0; step < 7; ++step) {
-        const std::string s = tag + "." + std::to_string(step);
-        const Var e = Var::leaf(golden().tensor(s + ".e", {4, 6}, dtype));
-        const Tensor y = golden().labels(s + ".y");
-        const auto loss = bf::margin_softmax(
-            e, w, y, {.margin = head(name), .memory = broad.memory(w.value(), static_cast<std::uint64_t>(step))});
-        w.zero_grad();
-        bf::backward(loss.loss);
-        broad.push(e.value(), y, w.value(), static_cast<std::uint64_t>(step));
-        bf::kernels(bf::cpu_device).axpby(bf::context(bf::cpu_device), -0.5, w.grad(), 1, w.value());
-        EXPECT_NEAR(loss.loss.value().item(), golden()[s + ".enc"][0], tolerance * 10) << s;
-        EXPECT_NEAR(loss.classifier_loss.item(), golden()[s + ".cls"][0], tolerance * 10) << s;
-        expect_near(e.grad(), golden()[s + ".dx"], tolerance, s + ".dx");
-        expect_near(w.value(), golden()[s + ".w"], tolerance, s + ".w");
-    }
-    EXPECT_EQ(broad.size(), 10);
-    EXPECT_EQ(broad.queue().sequence(), 28);
-}
-
-TEST(BroadFace, GoldenStepsInF64) {
-    for (const char* name : {"arcface", "cosface"})
-        for (const bool compensate : {true, false}) run_golden(name, compensate, DType::f64, 1e-8);
-}
-TEST(BroadFace, GoldenStepsInF32) {
-    for (const char* name : {"arcface", "cosface"})
-        for (const bool compensate : {true, false}) run_golden(name, compensate, DType::f32, 1e-4);
-}
+TEST(BroadFace, GoldenStepsInF64) { run_golden_steps(DType::f64, bf::cpu_device); }
+TEST(BroadFace, GoldenStepsInF32) { run_golden_steps(DType::f32, bf::cpu_device); }
 
 TEST(BroadFace, QueueOfZeroIsPlainTrainingBitForBit) {
     bf::Init init(2);
@@ -245,6 +156,7 @@ TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
     const auto run = [&](BroadFace& broad, const Var& w, int parts) {
         std::vector<Tensor> gradients;
         double loss = 0, classifier_loss = 0;
+        std::vector<bf::ForwardState> forwards;
         for (int m = 0; m < parts; ++m) {
             const Var e = Var::leaf(x.rows(m * 6 / parts, (m + 1) * 6 / parts).clone());
             bf::ForwardState s{.step = 1,
@@ -259,8 +171,9 @@ TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
             bf::backward(r.loss);
             loss += r.loss.value().item();
             classifier_loss += r.classifier_loss.item();
+            forwards.push_back(s);
         }
-        bf::StepState s{1, w};
+        bf::StepState s{1, w, forwards};
         bf::run_before_step(broad, s);
         return std::pair{loss, classifier_loss};
     };
@@ -294,11 +207,12 @@ TEST(BroadFace, SavedAndLoadedContinuesBitForBit) {
     large.load_state(saved);
     BroadFace original({.queue = 7}, 4);
     original.load_state(saved);
-    const ClassifierMemory all = original.memory(w, 4), newest = small.memory(w, 4), kept = large.memory(w, 4);
-    EXPECT_EQ(newest.total, 3);
-    expect_same_bits(newest.embeddings, all.embeddings.rows(4, 7));
-    EXPECT_EQ(kept.total, 7);
-    expect_same_bits(kept.embeddings, all.embeddings);
+    const bf::QueueRows all = original.queue().newest(7);
+    EXPECT_EQ(small.size(), 3);
+    expect_same_bits(small.queue().newest(3).embeddings, all.embeddings.rows(4, 7));
+    EXPECT_EQ(large.size(), 7);
+    expect_same_bits(large.queue().newest(7).embeddings, all.embeddings);
+    expect_same_bits(large.queue().newest(7).weights, all.weights);
     BroadFace other({.queue = 7}, 5);
     EXPECT_THROW(other.load_state(saved), bf::Error);
 }

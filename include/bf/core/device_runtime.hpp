@@ -27,7 +27,7 @@ struct DeviceRuntime {
 
     // host memory that the device reads and writes by itself
     void* (*pin)(std::size_t bytes, int index);
-    void (*unpin)(void* p, std::size_t bytes, int index);
+    void (*unpin)(void* p, std::size_t bytes, int index);  ///< no queued copy may still use it
     /// Queues a copy; the host side is pinned memory, left alone until an event recorded behind the copy has passed.
     void (*copy)(void* to, const void* from, std::size_t bytes, CopyKind kind, Lane lane, int index);
 
@@ -45,7 +45,7 @@ struct DeviceRuntime {
     void* (*end_capture)(int index);   ///< gives the graph, ready to launch
     void (*abort_capture)(int index);  ///< ends a capture that went wrong; throws nothing
     void (*launch)(void* graph, int index);
-    void (*destroy_graph)(void* graph, int index);  ///< its work has ended
+    void (*destroy_graph)(void* graph, int index);  ///< its work has ended; throws nothing
 };
 
 /// The host as a device: everything queued has been done when the call returns, and nothing can be captured.
@@ -110,6 +110,13 @@ class Event {
     bool passed() const { return device_runtime(device_).passed(event_, device_.index); }
     /// The host waits for it.
     void synchronize() const { device_runtime(device_).synchronize(event_, device_.index); }
+    /// The same for destructors: an error of the device is left to the next call to it.
+    void settle() const noexcept {
+        try {
+            if (event_) synchronize();
+        } catch (...) {
+        }
+    }
 
   private:
     Device device_;
@@ -155,7 +162,12 @@ class DeviceGraph {
         }
     }
     ~DeviceGraph() {
-        if (graph_) device_runtime(device_).destroy_graph(graph_, device_.index);
+        if (!graph_) return;
+        try {
+            device_memory(device_).synchronize(device_.index);  // a launch may still be queued
+        } catch (...) {  // an error of the device: the next call to it reports it
+        }
+        device_runtime(device_).destroy_graph(graph_, device_.index);
     }
     DeviceGraph(const DeviceGraph&) = delete;
     DeviceGraph& operator=(const DeviceGraph&) = delete;

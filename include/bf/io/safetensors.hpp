@@ -30,7 +30,7 @@ inline constexpr std::pair<DType, const char*> safetensors_types[] = {{DType::f3
 inline constexpr std::uint64_t max_header = 100'000'000;
 }  // namespace detail
 
-/// Writes tensors (host memory, plain order) and metadata atomically.
+/// Writes tensors (of any device, in plain order) and metadata atomically.
 inline void save_safetensors(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors,
                              const std::map<std::string, std::string>& metadata = {}) {
     std::string header = "{";
@@ -60,7 +60,10 @@ inline void save_safetensors(const std::filesystem::path& path, const std::map<s
         size[i] = static_cast<unsigned char>(static_cast<std::uint64_t>(header.size()) >> (8 * i));
     file.write(size, 8);
     file.write(header);
-    for (const auto& [name, t] : tensors) file.write(t.host(), t.bytes());
+    for (const auto& [name, t] : tensors) {
+        const Tensor here = t.to(cpu_device);
+        file.write(here.host(), here.bytes());
+    }
     file.commit();
 }
 

@@ -30,7 +30,7 @@ inline Context& context(Device device) {
 #ifdef BF_HAVE_CUDA
     return cuda_context(device.index);
 #else
-    no_cuda("context");
+    no_cuda("device");
 #endif
 }
 

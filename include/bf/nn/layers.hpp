@@ -97,6 +97,9 @@ class Dropout : public Module {
     Dropout(double p, std::uint64_t seed) : p_(p), seed_(seed) {}
     Var forward(const Var& x) override { return training() ? dropout(x, p_, seed_, step()) : x; }
 
+  protected:
+    bool replays() const override { return p_ == 0; }  // a graph would repeat one mask
+
   private:
     double p_;
     std::uint64_t seed_;

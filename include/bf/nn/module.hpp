@@ -66,6 +66,14 @@ class Module {
     }
     std::uint64_t step() const { return step_; }
 
+    /// True when forward() in training mode queues the same work on the same memory at every step, so that a graph of
+    /// it can be launched again and again.
+    bool replayable() const {
+        bool all = true;
+        visit("", [&all](const std::string&, const Module& m) { all = all && m.replays(); });
+        return all;
+    }
+
     /// Parameters and buffers by name; the tensors share storage with the module.
     StateDict state() const {
         StateDict all;
@@ -93,6 +101,9 @@ class Module {
         children_.emplace_back(std::move(name), child);
         return child;
     }
+
+    /// False where this module's own forward() draws on the step or decides on the host.
+    virtual bool replays() const { return true; }
 
   private:
     friend class ModuleModes;

@@ -48,12 +48,13 @@ class BroadFace {
     /// Rows filled.
     std::int64_t size() const { return queue_.size(); }
 
-    /// The rows that train the classifier at this step, compensated towards w [K, D]; newest last. Always from the
-    /// stored pair, unless `overwrite` is set.
+    /// The rows that train the classifier at this step, compensated towards w [K, D], as copies: oldest first, or the
+    /// whole ring in the order of its slots. Always from the stored pair, unless `overwrite` is set.
     ClassifierMemory memory(const Tensor& w, std::uint64_t step) {
         queue_.check_weight(w);
         const std::int64_t used = usable(step);
         if (used == 0) return {};
+        if (takes_whole_ring(used)) return ring_memory(w);
         const QueueRows rows = queue_.newest(used, options_.compensate);
         EmbeddingQueue::check_labels(rows.labels, w);
         if (options_.compensate) {
@@ -76,18 +77,21 @@ class BroadFace {
     /// so that the sum over micro-batches equals one large batch.
     void after_forward(ForwardState& state) {
         if (state.micro_batch == 0) {
-            pending_.clear();
             state.memory = memory(state.weight.value(), state.step);
             used_ = state.memory.total;
         } else {
             state.memory = {{}, {}, used_};
         }
-        pending_.push_back({state.embeddings, state.labels, state.indices});
     }
     /// Stage hook: every embedding of the step enters with the W of the forward pass.
     void before_step(StepState& state) {
-        for (const Pending& p : pending_) push(p.embeddings, p.labels, state.weight.value(), state.step, p.indices);
-        pending_.clear();
+        for (const ForwardState& f : state.forwards)
+            push(f.embeddings, f.labels, state.weight.value(), state.step, f.indices);
+    }
+    /// Stage hook: a graph of the step holds good while the queue is off, empty by choice, or used as a whole.
+    std::uint64_t replay_key(std::uint64_t step) const {
+        const std::int64_t used = usable(step);
+        return options_.queue == 0 ? 1 : takes_whole_ring(used) ? 2 : used == 0 && step < options_.start_step ? 3 : 0;
     }
     StateDict save_state() const { return queue_.state(); }
     void load_state(const StateDict& state) { queue_.load_state(state); }
@@ -147,10 +151,21 @@ class BroadFace {
     }
 
   private:
-    struct Pending {
-        Tensor embeddings, labels, indices;
-    };
-
+    /// The whole ring is read where it lies, without a copy of its rows beforehand.
+    bool takes_whole_ring(std::int64_t used) const {
+        return used > 0 && used == queue_.capacity() && !options_.overwrite;
+    }
+    ClassifierMemory ring_memory(const Tensor& w) const {
+        const QueueRows ring = queue_.ring();
+        EmbeddingQueue::check_labels(ring.labels, w);
+        // copies: the caller may push before it is done with them
+        const ClassifierMemory memory{options_.compensate
+                                          ? Tensor::empty(ring.embeddings.shape(), ring.embeddings.options())
+                                          : ring.embeddings.clone(),
+                                      ring.labels.clone(), queue_.capacity()};
+        if (options_.compensate) compensate(ring, w, memory.embeddings);
+        return memory;
+    }
     /// Newest rows that may be used at a step.
     std::int64_t usable(std::uint64_t step) const {
         if (options_.queue == 0 || step < options_.start_step) return 0;
@@ -194,7 +209,6 @@ class BroadFace {
 
     BroadFaceOptions options_;
     EmbeddingQueue queue_;
-    std::vector<Pending> pending_;
     std::int64_t used_ = 0;
 };
 

@@ -73,6 +73,12 @@ class EmbeddingQueue {
         sequence_ += e.dim(0);
     }
 
+    /// The ring itself, in the order of its slots; only when it is full. The tensors share its memory.
+    QueueRows ring() const {
+        BF_CHECK(size() == capacity_, "embedding queue", "the ring is not full; got ", size(), " of ", capacity_,
+                 " rows");
+        return {embeddings_, weights_, labels_, steps_, indices_};
+    }
     /// The newest n rows.
     QueueRows newest(std::int64_t n, bool with_weights = true) const {
         QueueRows out = empty_rows(n, with_weights);

@@ -1,4 +1,6 @@
 #pragma once
+#include <span>
+
 #include "bf/autograd/parameter.hpp"
 #include "bf/ops/margin_softmax.hpp"
 
@@ -19,10 +21,15 @@ struct ForwardState {
 struct StepState {
     std::uint64_t step;
     Var weight;
+    std::span<const ForwardState> forwards;  ///< the forward passes of the step, in order
 };
 
 // A stage is any class with some of the hooks after_forward(ForwardState&), before_step(StepState&),
 // after_step(StepState&), and save_state() / load_state(StateDict) for the checkpoint.
+//
+// after_forward() is part of what a graph of the step holds: it may queue work, but what it decides on the host is
+// decided once. replay_key(step) says when that is right: equal numbers stand for the same work on the same memory, 0
+// for work that changes from step to step. A stage without it has no graphs, unless it has no after_forward() either.
 
 template <class S>
 void run_after_forward(S& stage, ForwardState& state) {
@@ -35,6 +42,12 @@ void run_before_step(S& stage, StepState& state) {
 template <class S>
 void run_after_step(S& stage, StepState& state) {
     if constexpr (requires { stage.after_step(state); }) stage.after_step(state);
+}
+template <class S>
+std::uint64_t stage_replay_key(const S& stage, std::uint64_t step) {
+    if constexpr (requires { stage.replay_key(step); }) return stage.replay_key(step);
+    return requires(S & s, ForwardState & f) { s.after_forward(f); }
+    ? 0 : 1;
 }
 template <class S>
 StateDict save_stage(const S& stage) {

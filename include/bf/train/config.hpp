@@ -36,12 +36,13 @@ struct ValConfig {
 /// A training run. The names of arcface_torch are kept where it has one.
 struct RunConfig {
     std::string network = "iresnet_small", loss = "arcface", margin_gradient = "exact", optimizer = "sgd",
-                scheduler = "poly", output = "runs/run", device = "cpu", clip_scope = "backbone";
+                scheduler = "poly", output = "runs/run", device = "cpu", precision = "auto", clip_scope = "backbone";
     std::int64_t embedding_size = 512, image_size = 112, batch_size = 128, gradient_acc = 1, warmup_epoch = 0,
                  warmup_step = 0, num_epoch = 20, num_step = 0, seed = 2048, num_workers = 2, threads = 0,
                  frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2;
     double scale = 64, lr = 0.1, momentum = 0.9, weight_decay = 5e-4, lr_gamma = 0.1, clip_norm = 0, dropout = 0;
-    bool nesterov = false, decay_norm_and_bias = true;
+    bool nesterov = false, decay_norm_and_bias = true, deterministic = true, autotune = false, cuda_graph = false,
+         activation_checkpointing = false;
     std::vector<double> margin_list{1.0, 0.5, 0.0};
     std::vector<std::int64_t> lr_steps;
     DataConfig data;
@@ -75,6 +76,8 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("embedding_size", c.embedding_size, "D of the embeddings", 2, 65536);
     v.number("image_size", c.image_size, "pixels a side, a multiple of 16", 16, 1024);
     v.number("dropout", c.dropout, "probability before the last linear", 0, 0.95);
+    v.flag("activation_checkpointing", c.activation_checkpointing,
+           "keep each block's input alone and run the block again in the backward pass: less memory, more time");
     v.choice("loss", c.loss, "margin head", {"arcface", "cosface", "combined", "sphereface", "softmax"});
     v.numbers("margin_list", c.margin_list,
               "m1, m2, m3: arcface has m2, cosface m3, sphereface m1, combined all; not given: the loss's usual one");
@@ -99,6 +102,11 @@ void visit_keys(RunConfig& c, V&& v) {
     v.choice("clip_scope", c.clip_scope, "what the norm is taken over", {"backbone", "all"});
     v.number("seed", c.seed, "of weights, order and augmentation", 0, 9e15);
     v.choice("device", c.device, "where to train", {"cpu", "cuda"});
+    v.choice("precision", c.precision, "of the network; auto: bf16 on a GPU that has it, else f32",
+             {"auto", "f32", "tf32", "bf16"});
+    v.flag("deterministic", c.deterministic, "cuda: same bits from run to run; false lets cuDNN take faster sums");
+    v.flag("autotune", c.autotune, "cuda: time the ways to compute a convolution, once a shape");
+    v.flag("cuda_graph", c.cuda_graph, "cuda: launch forward and backward pass as one graph, where shapes allow it");
     v.number("num_workers", c.num_workers, "loader threads", 1, 256);
     v.number("threads", c.threads, "compute threads; 0: one a core", 0, 1024);
     v.text("output", c.output, "folder of the run, relative to the current folder");

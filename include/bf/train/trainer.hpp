@@ -1,8 +1,11 @@
 #pragma once
 #include <cmath>
+#include <memory>
 #include <span>
+#include <string>
 #include <tuple>
 
+#include "bf/core/readback.hpp"
 #include "bf/nn/module.hpp"
 #include "bf/ops/margin_softmax.hpp"
 #include "bf/optim/optimizer.hpp"
@@ -31,6 +34,20 @@ struct TrainerOptions {
     Margin margin;
     Schedule schedule;
     bool want_gradient_norm = false;
+    DType products = DType::f32;  ///< of the classifier: see ClassifierWeights::products
+    /// Capture forward and backward pass as a graph of the device and launch that, once three steps in a row did the
+    /// same work. What cannot be captured runs as ever: see Trainer::graph_note().
+    bool graph = false;
+};
+
+/// A step that was queued; its values may still be on their way from the device. Trainer::finish() takes it.
+class PendingStep {
+    template <class... Stages>
+    friend class Trainer;
+    StepReport report_;
+    std::size_t micro_batches_ = 0;
+    std::int64_t batch_total_ = 0;
+    std::unique_ptr<Readback> values_;
 };
 
 /// The training step: forward, margin loss, backward, update, with stages called in the order in which they are
@@ -44,48 +61,58 @@ class Trainer {
 
     /// One optimizer step over one or more micro-batches. Their gradients add up to that of one batch, batch norm
     /// apart: its statistics are those of each micro-batch, and the running ones move with each.
-    StepReport step(std::span<const TrainBatch> micro_batches) {
-        BF_CHECK(!micro_batches.empty(), "trainer", "a step wants at least one batch");
-        std::int64_t batch_total = 0;
-        for (const TrainBatch& b : micro_batches) batch_total += b.labels.numel();
+    StepReport step(std::span<const TrainBatch> micro_batches) { return finish(launch(micro_batches)); }
 
-        optimizer_.zero_grad();
+    /// Queues a step and does not wait for the device; finish() later gives what it did. On the host the step has been
+    /// done when this returns, and one that diverges throws here and leaves all as it was, running statistics apart.
+    PendingStep launch(std::span<const TrainBatch> micro_batches) {
+        BF_CHECK(!micro_batches.empty(), "trainer", "a step wants at least one batch");
+        PendingStep pending;
+        pending.report_ = {.step = steps_ + 1, .lr = options_.schedule(steps_)};
+        pending.micro_batches_ = micro_batches.size();
+        for (const TrainBatch& b : micro_batches) pending.batch_total_ += b.labels.numel();
         net_.train();
-        StepReport report{.step = steps_ + 1, .lr = options_.schedule(steps_)};
-        double correct = 0;
-        for (std::size_t m = 0; m < micro_batches.size(); ++m) {
-            const TrainBatch& batch = micro_batches[m];
-            net_.set_step(steps_ * micro_batches.size() + m);
-            const Var e = net_(Var(batch.images));
-            ForwardState forward{.step = steps_,
-                                 .micro_batch = static_cast<int>(m),
-                                 .embeddings = e.value(),
-                                 .labels = batch.labels,
-                                 .indices = batch.indices,
-                                 .weight = w_,
-                                 .memory = {}};
-            each_stage([&](auto& stage) { run_after_forward(stage, forward); });
-            const MarginSoftmaxResult loss = margin_softmax(
-                e, w_, batch.labels, {.margin = options_.margin, .batch_total = batch_total, .memory = forward.memory});
-            backward(loss.loss);
-            report.loss += loss.loss.value().item();
-            report.classifier_loss += loss.classifier_loss.item();
-            correct += loss.correct.item();
+        const Work& work = run(micro_batches);
+        pending.values_ = take_readback();
+        // on the host looking costs nothing: before a stage takes the step's rows in and the parameters move
+        if (device() == cpu_device) {
+            pending.values_->start(work.scalars);
+            read(pending);
         }
-        report.accuracy = correct / static_cast<double>(batch_total);
-        if (!std::isfinite(report.loss) || !std::isfinite(report.classifier_loss))
-            fail(ErrorCode::diverged, "trainer", "loss is not finite at step ", report.step, "; got encoder ",
-                 report.loss, ", classifier ", report.classifier_loss, "; hint: a lower lr, a warm-up, or clip_norm");
-        // the norm is looked at before a stage takes the step's rows in, so that a step that fails leaves all as it was
         const Tensor norm = optimizer_.prepare(options_.want_gradient_norm);
-        report.gradient_norm = norm.defined() ? norm.item() : 0;
-        StepState state{.step = steps_, .weight = w_};
+        if (device() == cpu_device) {
+            pending.report_.gradient_norm = norm.defined() ? norm.item() : 0;
+        } else {
+            std::vector<Tensor> scalars = work.scalars;
+            if (norm.defined()) scalars.push_back(norm);
+            pending.values_->start(scalars);
+        }
+
+        std::vector<ForwardState> forwards = work.forwards;
+        for (std::size_t m = 0; m < forwards.size(); ++m) {
+            forwards[m].step = steps_;
+            forwards[m].indices = micro_batches[m].indices;
+        }
+        StepState state{.step = steps_, .weight = w_, .forwards = forwards};
         each_stage([&](auto& stage) { run_before_step(stage, state); });
-        optimizer_.apply(report.lr);
+        optimizer_.apply(pending.report_.lr);
         each_stage([&](auto& stage) { run_after_step(stage, state); });
+        work_ = {};
         ++steps_;
-        return report;
+        return pending;
     }
+    /// Waits for the values of a queued step. Throws `diverged` when its loss is not finite; on a device the parameters
+    /// then are those from before it, if the gradient norm was asked for.
+    StepReport finish(PendingStep pending) {
+        if (device() != cpu_device) read(pending);
+        readbacks_.push_back(std::move(pending.values_));
+        return pending.report_;
+    }
+
+    /// Why steps run without a graph although one was asked for; empty while there is no reason.
+    const std::string& graph_note() const { return graph_note_; }
+    /// Steps that were launched as a graph so far.
+    std::uint64_t graph_launches() const { return graph_launches_; }
 
     /// Optimizer steps done.
     std::uint64_t steps() const { return steps_; }
@@ -121,6 +148,141 @@ class Trainer {
     }
 
   private:
+    /// What forward and backward passes of a step leave.
+    struct Work {
+        std::vector<ForwardState> forwards;
+        std::vector<Tensor> scalars;  ///< loss, classifier loss and correct rows of each micro-batch
+    };
+    /// A step that was captured, with the memory that it reads and writes.
+    struct Captured {
+        std::uint64_t key = 0;
+        std::vector<TrainBatch> inputs;
+        Work work;
+        std::vector<std::pair<Var, Tensor>> gradients;
+        std::unique_ptr<DeviceGraph> graph;
+    };
+
+    Device device() const { return w_.value().device(); }
+
+    /// Queues forward and backward passes: the gradients lie in the parameters afterwards.
+    Work compute(std::span<const TrainBatch> micro_batches) {
+        Work work;
+        std::int64_t batch_total = 0;
+        for (const TrainBatch& b : micro_batches) batch_total += b.labels.numel();
+        optimizer_.zero_grad();
+        for (std::size_t m = 0; m < micro_batches.size(); ++m) {
+            const TrainBatch& batch = micro_batches[m];
+            net_.set_step(steps_ * micro_batches.size() + m);
+            const Var e = net_(Var(batch.images));
+            ForwardState forward{.step = steps_,
+                                 .micro_batch = static_cast<int>(m),
+                                 .embeddings = e.value(),
+                                 .labels = batch.labels,
+                                 .indices = batch.indices,
+                                 .weight = w_,
+                                 .memory = {}};
+            each_stage([&](auto& stage) { run_after_forward(stage, forward); });
+            const MarginSoftmaxResult loss = margin_softmax(e, w_, batch.labels,
+                                                            {.margin = options_.margin,
+                                                             .batch_total = batch_total,
+                                                             .memory = forward.memory,
+                                                             .products = options_.products});
+            backward(loss.loss);
+            forward.memory = {};  // its rows are not needed any more
+            work.forwards.push_back(forward);
+            work.scalars.insert(work.scalars.end(), {loss.loss.value(), loss.classifier_loss, loss.correct});
+        }
+        return work;
+    }
+
+    /// The same by a graph where one is wanted and possible.
+    const Work& run(std::span<const TrainBatch> micro_batches) {
+        const std::uint64_t key = graph_key(micro_batches);
+        if (key == 0 || (captured_ && captured_->key != key)) captured_.reset();
+        same_steps_ = key != 0 && key == last_key_ ? same_steps_ + 1 : 0;
+        last_key_ = key;
+        // the first steps build plans and lists, which a capture cannot
+        if (!captured_ && key != 0 && same_steps_ >= steps_before_capture) capture(key, micro_batches);
+        if (!captured_) return work_ = compute(micro_batches);
+        for (std::size_t m = 0; m < micro_batches.size(); ++m) {
+            captured_->inputs[m].images.copy_from(micro_batches[m].images);
+            captured_->inputs[m].labels.copy_from(micro_batches[m].labels);
+        }
+        for (const auto& [parameter, gradient] : captured_->gradients) {
+            parameter.zero_grad();
+            parameter.accumulate(gradient);
+        }
+        captured_->graph->launch();
+        ++graph_launches_;
+        return captured_->work;
+    }
+    /// A number for the work that a step queues; 0 where it cannot be captured.
+    std::uint64_t graph_key(std::span<const TrainBatch> micro_batches) {
+        if (!options_.graph || !graph_note_.empty()) return 0;
+        if (device() == cpu_device)
+            graph_note_ = "the cpu captures no graphs";
+        else if (!net_.replayable())
+            graph_note_ = "the network draws random numbers of each step (dropout)";
+        if (!graph_note_.empty()) return 0;
+        std::uint64_t key = 1469598103934665603u;  // FNV-1a
+        const auto mix = [&key](std::uint64_t part) { key = (key ^ part) * 1099511628211u; };
+        bool same = true;
+        each_stage([&](auto& stage) {
+            const std::uint64_t part = stage_replay_key(stage, steps_);
+            same = same && part != 0;
+            mix(part);
+        });
+        for (const TrainBatch& b : micro_batches) {
+            for (int i = 0; i < b.images.rank(); ++i) mix(static_cast<std::uint64_t>(b.images.dim(i)));
+            mix(static_cast<std::uint64_t>(b.images.format()));
+            mix(static_cast<std::uint64_t>(b.images.dtype()));
+        }
+        return !same ? 0 : key == 0 ? 1 : key;
+    }
+    void capture(std::uint64_t key, std::span<const TrainBatch> micro_batches) {
+        auto made = std::make_unique<Captured>();
+        made->key = key;
+        for (const TrainBatch& b : micro_batches)
+            made->inputs.push_back({b.images.clone(), b.labels.clone(), b.indices});
+        try {
+            made->graph = std::make_unique<DeviceGraph>(device(), [&] { made->work = compute(made->inputs); });
+        } catch (const Error& e) {
+            graph_note_ = e.what();
+            optimizer_.zero_grad();
+            return;
+        }
+        for (const ParameterGroup& group : optimizer_.groups())
+            for (const Parameter& p : group.parameters)
+                if (p.var.grad().defined()) made->gradients.emplace_back(p.var, p.var.grad());
+        captured_ = std::move(made);
+    }
+
+    /// Waits for the values of a step and looks at them.
+    void read(PendingStep& pending) const {
+        StepReport& report = pending.report_;
+        const std::vector<double> values = pending.values_->get();
+        double correct = 0;
+        for (std::size_t m = 0; m < pending.micro_batches_; ++m) {
+            report.loss += values[3 * m];
+            report.classifier_loss += values[3 * m + 1];
+            correct += values[3 * m + 2];
+        }
+        report.accuracy = correct / static_cast<double>(pending.batch_total_);
+        if (values.size() > 3 * pending.micro_batches_) report.gradient_norm = values.back();
+        if (!std::isfinite(report.loss) || !std::isfinite(report.classifier_loss))
+            fail(ErrorCode::diverged, "trainer", "loss is not finite at step ", report.step, "; got encoder ",
+                 report.loss, ", classifier ", report.classifier_loss, "; hint: a lower lr, a warm-up, or clip_norm");
+        if (!std::isfinite(report.gradient_norm))
+            fail(ErrorCode::diverged, "trainer", "gradient norm is not finite at step ", report.step,
+                 "; hint: a lower lr, a warm-up, or clip_norm");
+    }
+    std::unique_ptr<Readback> take_readback() {
+        if (readbacks_.empty()) return std::make_unique<Readback>(device());
+        std::unique_ptr<Readback> free = std::move(readbacks_.back());
+        readbacks_.pop_back();
+        return free;
+    }
+
     template <class F>
     void each_stage(F&& f) const {
         std::apply([&](Stages&... s) { (f(s), ...); }, stages_);
@@ -132,6 +294,14 @@ class Trainer {
     TrainerOptions options_;
     std::tuple<Stages&...> stages_;
     std::uint64_t steps_ = 0;
+
+    static constexpr int steps_before_capture = 3;
+    Work work_;  ///< of the step that is being queued
+    std::unique_ptr<Captured> captured_;
+    std::uint64_t last_key_ = 0, graph_launches_ = 0;
+    int same_steps_ = 0;
+    std::string graph_note_;
+    std::vector<std::unique_ptr<Readback>> readbacks_;  ///< free ones
 };
 
 }  // namespace bf

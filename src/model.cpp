@@ -1,0 +1,107 @@
+#include "model.hpp"
+
+#include "bf/base/version.hpp"
+#include "bf/io/checkpoint.hpp"
+#include "bf/kernels/dispatch.hpp"
+
+namespace bf::program {
+
+std::map<std::string, std::string> model_metadata(const RunConfig& c) {
+    return {{"bf.version", version},
+            {"bf.network", c.network},
+            {"bf.embedding_size", std::to_string(c.embedding_size)},
+            {"bf.image_size", std::to_string(c.image_size)},
+            {"bf.input", "RGB, (x / 255 - 0.5) / 0.5"}};
+}
+
+Margin margin_of(const RunConfig& c) {
+    const double m1 = c.margin_list[0], m2 = c.margin_list[1], m3 = c.margin_list[2];
+    Margin m = c.loss == "arcface"      ? arcface(c.scale, m2)
+               : c.loss == "cosface"    ? cosface(c.scale, m3)
+               : c.loss == "combined"   ? combined_margin(c.scale, m1, m2, m3)
+               : c.loss == "sphereface" ? sphereface(c.scale, static_cast<int>(m1))
+                                        : normalized_softmax(c.scale);
+    m.gradient = c.margin_gradient == "exact" ? MarginGradient::exact : MarginGradient::straight_through;
+    return m;
+}
+
+Device device_of(const std::string& name) {
+    if (name == "cpu") return cpu_device;
+    const Device device{DeviceType::cuda, 0};
+    context(device);  // throws where the build or the machine has no GPU
+    return device;
+}
+
+Precision precision_of(const RunConfig& c, Device device) {
+    const bool gpu = device.type == DeviceType::cuda, has_bf16 = device_runtime(device).has_bf16(device.index);
+    BF_CHECK(gpu || c.precision == "auto" || c.precision == "f32", "precision", c.precision,
+             " wants device = \"cuda\"; got device = \"cpu\"; hint: precision = \"auto\" takes what the device has");
+    BF_CHECK(has_bf16 || c.precision != "bf16", "precision", "this GPU has no bf16; got ", device.name(),
+             ", want compute capability 8.0 (Ampere) or newer; hint: precision = \"auto\" or \"f32\"");
+    BF_CHECK(!c.autotune || !c.deterministic, "autotune",
+             "times decide which convolutions run, so that two runs may differ; hint: with deterministic = false");
+    const bool bf16 = c.precision == "bf16" || (c.precision == "auto" && has_bf16);
+    if (bf16) return {DType::bf16, false, "bf16"};
+    return {DType::f32, c.precision == "tf32", c.precision == "tf32" ? "tf32" : "f32"};
+}
+
+std::shared_ptr<IResNet> network_of(const RunConfig& c, Device device, DType compute) {
+    return iresnet(c.network, {.embedding_size = c.embedding_size,
+                               .image_size = c.image_size,
+                               .dropout = c.dropout,
+                               .seed = static_cast<std::uint64_t>(c.seed),
+                               .compute = compute,
+                               .activation_checkpointing = c.activation_checkpointing,
+                               .device = device});
+}
+
+std::shared_ptr<IResNet> load_model(const std::filesystem::path& path, Device device) {
+    namespace fs = std::filesystem;
+    fs::path file = path;
+    std::string prefix;
+    if (fs::is_directory(path)) {
+        file = path / "model.safetensors";
+        if (!fs::exists(file)) {
+            BF_CHECK_DATA(fs::is_directory(path / "checkpoints"), path.string(),
+                          "is not a run: neither model.safetensors nor checkpoints/");
+            const auto found = CheckpointFolder(path / "checkpoints").load_latest();
+            BF_CHECK_DATA(found, path.string(), "has no intact checkpoint");
+            file = found->path;
+        }
+    }
+    SafeTensors content = load_safetensors(file);
+    auto& metadata = content.metadata;
+    BF_CHECK_DATA(metadata.count("bf.network"), file.string(),
+                  "names no network in its metadata; hint: want a model.safetensors of a bf run");
+    const auto number = [&](const char* key) {
+        return static_cast<std::int64_t>(std::strtoll(metadata[key].c_str(), nullptr, 10));
+    };
+    StateDict state = content.tensors;
+    if (content.tensors.count("trainer.steps")) {
+        state.clear();
+        for (const auto& [name, tensor] : content.tensors)
+            if (name.rfind("net.", 0) == 0) state[name.substr(4)] = tensor;
+    }
+    // a file may say anything: its sizes are checked before a network of them is made
+    const std::int64_t dim = number("bf.embedding_size"), size = number("bf.image_size");
+    BF_CHECK_DATA(dim >= 2 && dim <= 65536 && size >= 16 && size <= 1024 && size % 16 == 0, file.string(),
+                  "sizes in the metadata; got embedding_size ", dim, ", image_size ", size,
+                  ", want 2..65536 and a multiple of 16 in 16..1024");
+    IResNetOptions shape;
+    try {
+        shape = iresnet_options(metadata["bf.network"], {.embedding_size = dim, .image_size = size, .device = device});
+    } catch (const Error& e) {
+        fail(ErrorCode::data, file.string(), e.what());
+    }
+    const Shape want{dim, shape.channels.back() * (size / 16) * (size / 16)};
+    const auto fc = state.find("fc.weight");
+    BF_CHECK_DATA(fc != state.end() && fc->second.shape() == want, file.string(), "fc.weight; got ",
+                  fc == state.end() ? "none" : fc->second.str(), ", want ", want.str(), " (", metadata["bf.network"],
+                  " of the metadata)");
+    auto net = std::make_shared<IResNet>(shape);
+    net->load_state(state);
+    net->eval();
+    return net;
+}
+
+}  // namespace bf::program

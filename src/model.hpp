@@ -1,0 +1,37 @@
+#pragma once
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "bf/core/device_runtime.hpp"
+#include "bf/math/margin.hpp"
+#include "bf/models/iresnet.hpp"
+#include "bf/train/config.hpp"
+
+namespace bf::program {
+
+/// The device that `--device` or the key device names: "cpu" or "cuda". Throws a usage Error where it is not there.
+Device device_of(const std::string& name);
+
+/// How a run computes.
+struct Precision {
+    DType compute = DType::f32;  ///< of activations, convolutions and the classifier's products
+    bool tf32 = false;
+    std::string name;  ///< "f32", "tf32" or "bf16"
+};
+/// What the key precision asks for, settled for a device; a usage Error where the device does not have it.
+Precision precision_of(const RunConfig& config, Device device);
+
+/// The margin head that a configuration names.
+Margin margin_of(const RunConfig& config);
+/// The network that a configuration names.
+std::shared_ptr<IResNet> network_of(const RunConfig& config, Device device = cpu_device, DType compute = DType::f32);
+/// What a model file says of itself.
+std::map<std::string, std::string> model_metadata(const RunConfig& config);
+
+/// Loads a network from a run folder (its config.toml and model or newest checkpoint) or a model file, whose metadata
+/// names the network; it computes in f32.
+std::shared_ptr<IResNet> load_model(const std::filesystem::path& path, Device device = cpu_device);
+
+}  // namespace bf::program

@@ -1,0 +1,140 @@
+// The program with --device cuda: on a GPU, or on the device that the CPU emulates.
+#include "bf/io/npy.hpp"
+#include "bf/io/safetensors.hpp"
+#include "device.hpp"
+#include "program.hpp"
+
+namespace {
+
+class GpuProgram : public Program {
+  protected:
+    void SetUp() override {
+        if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
+        RecordProperty("device", test_device_kind());
+        Program::SetUp();
+    }
+    void TearDown() override {
+        if (!IsSkipped()) Program::TearDown();
+    }
+    fs::path trained(const std::string& name, const std::string& settings) const {
+        const Outcome o = run(train("--quiet --set dropout=0.0 " + settings + " --output " + (root / name).string()));
+        EXPECT_EQ(o.code, 0) << o.output;
+        return root / name;
+    }
+    double last_loss(const fs::path& folder) const {
+        double loss = -1;
+        for (const auto& record : bf::read_metrics(folder / "metrics.jsonl"))
+            if (record.string_or("kind", "") == "step") loss = record.number_or("loss", -1);
+        return loss;
+    }
+};
+
+TEST_F(GpuProgram, TrainsAsOnTheCpu) {
+    const fs::path here = trained("cpu", ""), there = trained("gpu", "--device cuda --set precision=f32"),
+                   graph = trained("graph", "--device cuda --set precision=f32 --set cuda_graph=true"),
+                   narrow = trained("bf16", "--device cuda --set precision=bf16");
+#ifdef BF_EMULATED_DEVICE
+    expect_same_run(there, here);  // the same kernels: the same bits
+    EXPECT_EQ(read(there / "model.safetensors"), read(here / "model.safetensors"));
+#else
+    EXPECT_NEAR(last_loss(there), last_loss(here), 0.1 * last_loss(here));
+#endif
+    expect_same_run(graph, there);
+    EXPECT_EQ(read(graph / "model.safetensors"), read(there / "model.safetensors"));
+    EXPECT_NE(read(narrow / "model.safetensors"), read(there / "model.safetensors"));
+    EXPECT_NEAR(last_loss(narrow), last_loss(here), 0.1 * last_loss(here));
+}
+
+TEST_F(GpuProgram, TheFirstLineSaysWhereAndInWhat) {
+    const std::string common = "--set num_step=4 --set 'val=[]' --device cuda --output ";
+    EXPECT_TRUE(has(run(train(common + (root / "a").string())).output, "on cuda:0 in bf16,"));
+    EXPECT_TRUE(has(run(train("--set precision=tf32 " + common + (root / "b").string())).output, "on cuda:0 in tf32,"));
+    const Outcome dropout = run(train("--set cuda_graph=true " + common + (root / "c").string()));
+    EXPECT_TRUE(has(dropout.output, "steps run without a graph: ")) << dropout.output;
+    EXPECT_TRUE(has(dropout.output, "dropout")) << dropout.output;
+}
+
+TEST_F(GpuProgram, SettingsThatExcludeEachOtherAreRefused) {
+    const Outcome o = run(train("--device cuda --set autotune=true --output " + (root / "a").string()));
+    EXPECT_EQ(o.code, 2);
+    EXPECT_TRUE(has(o.output, "deterministic = false")) << o.output;
+    EXPECT_FALSE(fs::exists(root / "a"));
+}
+
+TEST_F(GpuProgram, ACheckpointGoesOnOnTheOtherDevice) {
+    const std::string part =
+        " --set precision=f32 --set scheduler=constant --set verbose=6 --set frequent=6 --set num_step=";
+    const fs::path cut = trained("cut", "--device cuda" + part + "12");
+    const auto resume = [&](const std::string& rest) {
+        const Outcome o = run("train --quiet --resume " + cut.string() + " " + rest);
+        EXPECT_EQ(o.code, 0) << o.output;
+    };
+    const fs::path same = trained("same", "--device cuda" + part + "24");
+    resume("--device cpu --set num_step=18");
+    resume("--device cuda --set num_step=24");
+#ifdef BF_EMULATED_DEVICE
+    expect_same_run(cut, same);
+#else
+    EXPECT_NEAR(last_loss(cut), last_loss(same), 0.1 * last_loss(same));
+#endif
+}
+
+TEST_F(GpuProgram, StoppedAndResumedEqualsUninterrupted) {
+    const std::string where = "--device cuda --set cuda_graph=true";
+    const fs::path whole = trained("whole", where), cut = root / "cut";
+    const Outcome stopped =
+        run(train("--quiet --set dropout=0.0 " + where + " --output " + cut.string()), "timeout -s TERM 0.7 ");
+    EXPECT_TRUE(stopped.code == 75 || stopped.code == 124 || stopped.code == 0) << stopped.code << stopped.output;
+    const Outcome o = run("train --quiet --resume " + cut.string() + " --device cuda");
+    ASSERT_EQ(o.code, 0) << o.output;
+    expect_same_run(whole, cut);
+}
+
+TEST_F(GpuProgram, EvaluatesAndEmbedsAsOnTheCpu) {
+    const fs::path model = trained("run", "");
+    const auto accuracy = [&](const std::string& device) {
+        const Outcome o = run("eval --synthetic --json --model " + model.string() + " --device " + device);
+        EXPECT_EQ(o.code, 0) << o.output;
+        return bf::parse_json(o.output, "eval").number_or("accuracy", -1);
+    };
+    EXPECT_NEAR(accuracy("cuda"), accuracy("cpu"), 0.02);
+    std::ofstream(root / "a.pgm") << "P5\n2 2\n255\nabcd";
+    std::ofstream(root / "b.pgm") << "P5\n2 2\n255\nwxyz";
+    for (const std::string device : {"cpu", "cuda"}) {
+        const Outcome o = run("embed --model " + model.string() + " --images " + root.string() + " --out " +
+                              (root / device).string() + " --device " + device);
+        ASSERT_EQ(o.code, 0) << o.output;
+    }
+    const bf::Tensor here = bf::load_npy(root / "cpu.npy"), there = bf::load_npy(root / "cuda.npy");
+    ASSERT_EQ(here.shape(), there.shape());
+    for (std::int64_t i = 0; i < here.numel(); ++i)
+        EXPECT_NEAR(there.data<float>()[i], here.data<float>()[i], 1e-3 * (1 + std::abs(here.data<float>()[i])));
+}
+
+TEST_F(GpuProgram, DivergenceIsCodeFour) {
+    const Outcome o =
+        run(train("--quiet --device cuda --set lr=1000 --set momentum=0.99 --set weight_decay=10 "
+                  "--set num_step=400 --set 'val=[]' --output " +
+                  (root / "r").string()));
+    EXPECT_EQ(o.code, 4) << o.output;
+    EXPECT_TRUE(has(o.output, "not finite")) << o.output;
+}
+
+/// Without a device: one clear error, no run folder, no quiet fall-back.
+TEST_F(Program, WithoutADeviceCudaIsRefused) {
+    const Outcome o = run(train("--device cuda --output " + (root / "r").string()), "CUDA_VISIBLE_DEVICES= ");
+    EXPECT_EQ(o.code, 2) << o.output;
+    EXPECT_TRUE(has(o.output, "cuda")) << o.output;
+    EXPECT_TRUE(has(o.output, "device = \"cpu\"")) << o.output;
+    EXPECT_FALSE(fs::exists(root / "r"));
+    for (const char* command :
+         {"eval --synthetic --model x --device cuda", "embed --images . --model x --out y --device cuda"})
+        EXPECT_EQ(run(command, "CUDA_VISIBLE_DEVICES= ").code, 2) << command;
+    const Outcome bf16 = run(train("--set precision=bf16 --output " + (root / "r").string()));
+    EXPECT_EQ(bf16.code, 2);
+    EXPECT_TRUE(has(bf16.output, "want device = \"cuda\"") || has(bf16.output, "wants device = \"cuda\""))
+        << bf16.output;
+    EXPECT_FALSE(fs::exists(root / "r"));
+}
+
+}  // namespace
