@@ -21,7 +21,7 @@ struct IResNetOptions {
     /// parameters, statistics, last linear and its batch norm stay f32). f32 means: as `dtype`.
     DType compute = DType::f32;
     /// In training each block keeps its input only and is computed again in the backward pass (recompute()): less
-    /// memory for about a third more time.
+    /// memory for a second forward pass of the blocks.
     bool activation_checkpointing = false;
     Device device = cpu_device;
     /// Batch norm does the PReLU or the sum behind it in one pass over memory (BatchNormFusion). false: one op after
