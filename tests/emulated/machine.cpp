@@ -10,8 +10,8 @@ namespace {
 /// Bytes of a NaN in every float type, and of no sensible integer: what nobody wrote shows.
 constexpr int nothing = 0xFF;
 
-/// A longer queue blocks the host on a GPU too. It bounds what queued releases hold.
-constexpr std::size_t longest_queue = 4096;
+/// A queue that is longer, or whose releases hold more, makes the host wait, as a full one does on a GPU.
+constexpr std::size_t longest_queue = 1 << 16, most_held = std::size_t{512} << 20;
 
 void* raw_memory(std::size_t bytes) {
     void* p = nullptr;
@@ -39,7 +39,7 @@ void Machine::push(Lane lane, Work work) {
 void Machine::push_now(Lane lane, Work work) {
     Queue& q = queue(lane);
     q.items.push_back(std::move(work));
-    if (q.items.size() > longest_queue) run(lane, q.done + 1);
+    while (q.items.size() > longest_queue || (held_ > most_held && !q.items.empty())) run(lane, q.done + 1);
 }
 
 /// Runs a lane up to a place. What a closure throws is kept for the host's next wait.
@@ -246,7 +246,11 @@ void Machine::release(void* p) {
     const std::size_t bytes = block.mapped().bytes;
     ++cached_[bytes];
     stats_.cached += bytes;
-    push_now(Lane::compute, [=] { free_memory(p, bytes); });
+    held_ += bytes;
+    push_now(Lane::compute, [=, this] {
+        held_ -= bytes;
+        free_memory(p, bytes);
+    });
 }
 
 MemoryStats Machine::stats() const {

@@ -88,6 +88,7 @@ class Machine {
 
     mutable std::recursive_mutex mutex_;
     Queue queues_[2];
+    std::size_t held_ = 0;      ///< bytes of releases that are queued
     std::exception_ptr error_;  ///< the first one of a closure, until the host waits
     std::map<void*, Block> blocks_;
     std::map<const char*, std::size_t> pinned_;
