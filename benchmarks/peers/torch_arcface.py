@@ -2,10 +2,13 @@
 """The peer of the benchmarks: the same training step in PyTorch.
 
 IResNet-50/100 (InsightFace's layers), ArcFace, and BroadFace as its authors' public rule has it: two separate terms,
-CE(X, W constant) + CE([queue; X constant], W), logits materialised, the queue kept by concatenation. bf16 autocast (the
-last linear and its batch norm in f32, logits widened to f32 before the margin), channels_last, fused SGD, with and
-without torch.compile. Prints images/s (median over steps, CUDA events) and peak memory for whole steps, for the
-classifier alone and for inference; --json writes the rows, after each one, so that a time limit loses nothing.
+CE(X, W constant) + CE([queue; X constant], W), logits materialised, the queue kept by concatenation. It is meant to
+be a strong peer: bf16 autocast (the last linear and its batch norm in f32 with TF32, logits widened to f32 and then
+changed in place, so that few matrices of their size are held), channels_last, cuDNN's autotuner, fused SGD, no wait
+for the device within a step, with and without torch.compile; inference with weights that are bf16 already. The
+backbone's gradient is clipped at norm 5, as arcface_torch does. Prints images/s (median over steps, CUDA events) and
+peak memory for whole steps, for the classifier alone and for inference; --json writes the rows, after each one, so
+that a time limit loses nothing. compare.py makes one table of them and of bf's.
 
     torch_arcface.py --network r100 --batch 256 --queue 0,8192,32768 --compile off --json peer.json
     torch_arcface.py --device cpu --quick          # a toy size: does it run
@@ -87,15 +90,16 @@ class IResNet(nn.Module):
 
 def arcface_loss(x, w, labels, scale=64.0, margin=0.5):
     """Mean cross-entropy of s cos(theta + m) on the target, s cos elsewhere; the logits are held."""
-    cosine = F.linear(F.normalize(x), F.normalize(w))
+    x, w = F.normalize(x), F.normalize(w)
+    cosine = F.linear(x, w)
     if cosine.dtype == torch.bfloat16:
         cosine = cosine.float()
-    cosine = cosine.clamp(-1 + 1e-7, 1 - 1e-7)
-    c = cosine.gather(1, labels[:, None])
+    # from the rows: taken out of the logits, its gradient would be one more matrix of their size
+    c = (x * w[labels]).sum(1, keepdim=True).clamp(-1 + 1e-7, 1 - 1e-7)
     theta = torch.acos(c)
     easy = c - margin * math.sin(margin)
     phi = torch.where(theta + margin <= math.pi, torch.cos(theta + margin), easy)
-    return F.cross_entropy(scale * cosine.scatter(1, labels[:, None], phi), labels)
+    return F.cross_entropy(cosine.scatter_(1, labels[:, None], phi).mul_(scale), labels)
 
 
 class BroadFace(nn.Module):
@@ -148,7 +152,7 @@ def optimizer_for(parameters, device):
 
 
 def measure(step, device, warmup, steps):
-    """Median milliseconds of step() and the peak bytes that the allocator gave out."""
+    """Milliseconds of each step(), the peak bytes that the allocator gave out, and the bytes held between steps."""
     for _ in range(warmup):
         step()
     if device != "cuda":
@@ -157,9 +161,10 @@ def measure(step, device, warmup, steps):
             start = time.perf_counter()
             step()
             times.append(1e3 * (time.perf_counter() - start))
-        return statistics.median(times), None
+        return times, None, None
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated()
     marks = [torch.cuda.Event(enable_timing=True) for _ in range(steps + 1)]
     marks[0].record()
     for mark in marks[1:]:
@@ -167,7 +172,7 @@ def measure(step, device, warmup, steps):
         mark.record()
     torch.cuda.synchronize()
     times = [a.elapsed_time(b) for a, b in zip(marks, marks[1:])]
-    return statistics.median(times), torch.cuda.max_memory_allocated()
+    return times, torch.cuda.max_memory_allocated(), held
 
 
 def images(args, batch):
@@ -184,9 +189,10 @@ def training_step(args, name, batch, queue, compiled):
     head = BroadFace(args.classes, args.dim, queue).to(args.device)
     head.fill()
     sgd = optimizer_for([*net.parameters(), *head.parameters()], args.device)
+    backbone = [p for p in net.parameters() if p.requires_grad]
     x, labels = images(args, batch), torch.randint(args.classes, (batch,), device=args.device)
-    run = torch.compile(net, dynamic=False) if compiled else net
-    loss_of = torch.compile(arcface_loss, dynamic=False) if compiled else arcface_loss
+    run = torch.compile(net, dynamic=False, mode=args.compile_mode) if compiled else net
+    loss_of = torch.compile(arcface_loss, dynamic=False, mode=args.compile_mode) if compiled else arcface_loss
 
     def step():
         sgd.zero_grad(set_to_none=True)
@@ -194,6 +200,7 @@ def training_step(args, name, batch, queue, compiled):
         with autocast(args.device):
             loss = head(embedding, labels, loss_of)
         loss.backward()
+        nn.utils.clip_grad_norm_(backbone, 5.0)
         sgd.step()
 
     return step
@@ -205,7 +212,7 @@ def classifier_step(args, batch, queue, compiled):
     head.fill()
     embedding = torch.randn(batch, args.dim, device=args.device, requires_grad=True)
     labels = torch.randint(args.classes, (batch,), device=args.device)
-    loss_of = torch.compile(arcface_loss, dynamic=False) if compiled else arcface_loss
+    loss_of = torch.compile(arcface_loss, dynamic=False, mode=args.compile_mode) if compiled else arcface_loss
 
     def step():
         head.weight.grad = embedding.grad = None
@@ -217,9 +224,15 @@ def classifier_step(args, batch, queue, compiled):
 
 
 def inference_step(args, name, batch, compiled):
-    net = network_on(args, name).eval()
-    x = images(args, batch)
-    run = torch.compile(net, dynamic=False) if compiled else net
+    net = network_on(args, name).train()
+    with torch.no_grad():  # running statistics: without them the numbers grow out of range from block to block
+        for _ in range(30):
+            net(images(args, 8))
+    net.eval().to(torch.bfloat16)  # autocast would convert each weight in each pass
+    net.fc.float()
+    net.features.float()
+    x = images(args, batch).to(torch.bfloat16)
+    run = torch.compile(net, dynamic=False, mode=args.compile_mode) if compiled else net
 
     def step():
         with torch.inference_mode():
@@ -288,11 +301,15 @@ def run_case(args, case):
         step = classifier_step(args, case["batch"], case["queue"], case["compile"])
     else:
         step = inference_step(args, case["network"], case["batch"], case["compile"])
-    milliseconds, peak = measure(step, args.device, args.warmup, args.steps)
+    times, peak, held = measure(step, args.device, args.warmup, args.steps)
+    milliseconds = statistics.median(times)
     return {
         "ms": round(milliseconds, 3),
+        "fastest_ms": round(min(times), 3),
+        "slowest_ms": round(max(times), 3),
         "images_per_s": round(1e3 * case["batch"] / milliseconds, 1),
         "peak_mib": None if peak is None else round(peak / 2**20, 1),
+        "beside_mib": None if peak is None else round((peak - held) / 2**20, 1),
     }
 
 
@@ -303,13 +320,14 @@ def main():
     parser.add_argument("--batch", type=numbers, default=[128, 256, 512])
     parser.add_argument("--queue", type=numbers, default=[0, 8192, 32768])
     parser.add_argument("--compile", type=words, default=["off", "on"], help="of off, on")
+    parser.add_argument("--compile-mode", default="default", help="torch.compile's mode")
     parser.add_argument("--what", type=words, default=["classifier", "train", "inference"])
     parser.add_argument("--classes", type=int, default=85742)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--steps", type=int, default=20, help="timed steps a row")
     parser.add_argument("--warmup", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0, help="start no further row after this time; 0: no limit")
+    parser.add_argument("--seconds", type=float, default=0, help="start no row after this time; 0: no limit")
     parser.add_argument("--quick", action="store_true", help="a toy size")
     parser.add_argument("--check", action="store_true", help="check the peer itself, then end")
     parser.add_argument("--json")
@@ -322,12 +340,21 @@ def main():
     unknown = [n for n in args.network if n not in BLOCKS]
     if unknown:
         parser.error(f"unknown network {unknown[0]}; want one of {', '.join(BLOCKS)}")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("high")  # TF32
     torch.backends.cudnn.benchmark = True
     where = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
     print(f"torch {torch.__version__}, {where}, K {args.classes}, D {args.dim}, {args.size} pixels, bf16 autocast")
     print(f"{'what':<11}{'network':<8}{'compile':<8}{'B':>5}{'Q':>7}{'ms':>10}{'images/s':>11}{'peak MiB':>10}")
-    result = {"torch": torch.__version__, "device": where, "classes": args.classes, "dim": args.dim, "rows": []}
+    result = {
+        "engine": "torch",
+        "version": torch.__version__,
+        "device": where,
+        "precision": "bf16",
+        "classes": args.classes,
+        "dim": args.dim,
+        "size": args.size,
+        "rows": [],
+    }
     start = time.monotonic()
     for case in cases(args):
         if args.seconds and time.monotonic() - start > args.seconds:

@@ -1,6 +1,7 @@
 #pragma once
 // Everything. Link bf::images when images are read from files.
 #include "bf/autograd/gradcheck.hpp"
+#include "bf/autograd/recompute.hpp"
 #include "bf/base/version.hpp"
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/loader.hpp"

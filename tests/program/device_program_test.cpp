@@ -62,7 +62,8 @@ TEST_F(GpuProgram, SettingsThatExcludeEachOtherAreRefused) {
 }
 
 TEST_F(GpuProgram, ACheckpointGoesOnOnTheOtherDevice) {
-    const std::string part = " --set precision=f32 --set scheduler=constant --set verbose=6 --set num_step=";
+    const std::string part =
+        " --set precision=f32 --set scheduler=constant --set verbose=6 --set frequent=6 --set num_step=";
     const fs::path cut = trained("cut", "--device cuda" + part + "12");
     const auto resume = [&](const std::string& rest) {
         const Outcome o = run("train --quiet --resume " + cut.string() + " " + rest);

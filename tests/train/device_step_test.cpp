@@ -26,9 +26,9 @@ class GpuReadback : public OnDevice {};
 bf::Batch host_batch(const TrainBatch& b) { return {.images = b.images, .labels = b.labels, .indices = b.indices}; }
 
 /// A trainer with a queue on the device, and everything it wants.
-struct Run {
-    explicit Run(const TrainerOptions& options, const BroadFaceOptions& queue = {.queue = 20}, double dropout = 0,
-                 bf::DType compute = bf::DType::f32)
+struct TinyRun {
+    explicit TinyRun(const TrainerOptions& options, const BroadFaceOptions& queue = {.queue = 20}, double dropout = 0,
+                     bf::DType compute = bf::DType::f32)
         : parts(dropout, test_device, compute),
           broad(queue, dim, bf::DType::f32, test_device),
           trainer(*parts.net, parts.w, parts.sgd, options, broad) {}
@@ -65,7 +65,7 @@ void expect_same_reports(const std::vector<StepReport>& a, const std::vector<Ste
         EXPECT_EQ(a[i].lr, b[i].lr);
     }
 }
-std::vector<StepReport> steps(Run& run, const std::vector<TrainBatch>& data) {
+std::vector<StepReport> steps(TinyRun& run, const std::vector<TrainBatch>& data) {
     std::vector<StepReport> reports;
     for (const TrainBatch& batch : data) reports.push_back(one_step(run.trainer, on(test_device, batch)));
     return reports;
@@ -75,7 +75,7 @@ std::vector<StepReport> steps(Run& run, const std::vector<TrainBatch>& data) {
 
 TEST_F(GpuStep, QueuedAheadEqualsOneByOneBitForBit) {
     const auto data = batches(8);
-    Run one_by_one(with(warm_up, false)), ahead(with(warm_up, false));
+    TinyRun one_by_one(with(warm_up, false)), ahead(with(warm_up, false));
     const auto want = steps(one_by_one, data);
     bf::Upload upload(test_device);
     std::deque<bf::PendingStep> pending;
@@ -101,7 +101,7 @@ TEST_F(GpuStep, QueuedAheadEqualsOneByOneBitForBit) {
 TEST_F(GpuStep, QueuesWithoutWaitingForTheDevice) {
     const auto data = batches(8);
     for (const bool graph : {false, true}) {
-        Run run(with(constant_lr, graph));
+        TinyRun run(with(constant_lr, graph));
         bf::Upload upload(test_device);
         std::vector<bf::PendingStep> pending;
         for (std::size_t i = 0; i < data.size(); ++i) {
@@ -117,7 +117,7 @@ TEST_F(GpuStep, QueuesWithoutWaitingForTheDevice) {
 #endif
 
 TEST_F(GpuStep, ADivergedStepIsReportedAndLeavesTheParameters) {
-    Run run(with(constant_lr, false));
+    TinyRun run(with(constant_lr, false));
     const auto data = batches(2);
     one_step(run.trainer, on(test_device, data[0]));
     const Tensor w = run.parts.w.value().to(bf::cpu_device).clone();
@@ -141,7 +141,7 @@ TEST_F(GpuStep, AGraphEqualsStepsBitForBit) {
     const auto data = batches(12);
     for (const bf::DType compute : {bf::DType::f32, bf::DType::bf16}) {
         for (const std::int64_t queue : {std::int64_t{0}, std::int64_t{20}}) {
-            Run plain(with(warm_up, false), {.queue = queue}, 0, compute),
+            TinyRun plain(with(warm_up, false), {.queue = queue}, 0, compute),
                 graph(with(warm_up, true), {.queue = queue}, 0, compute);
             const auto want = steps(plain, data), got = steps(graph, data);
             EXPECT_EQ(graph.trainer.graph_note(), "");
@@ -156,7 +156,7 @@ TEST_F(GpuStep, AGraphEqualsStepsBitForBit) {
 
 TEST_F(GpuStep, AGraphHoldsMicroBatches) {
     const auto data = batches(12);
-    Run plain(with(warm_up, false)), graph(with(warm_up, true));
+    TinyRun plain(with(warm_up, false)), graph(with(warm_up, true));
     for (std::size_t i = 0; i + 1 < data.size(); i += 2) {
         const std::vector<TrainBatch> pair{on(test_device, data[i]), on(test_device, data[i + 1])};
         const StepReport want = plain.trainer.step(pair), got = graph.trainer.step(pair);
@@ -172,7 +172,7 @@ TEST_F(GpuStep, AnotherShapeRunsWithoutTheGraphAndALaterOneIsCapturedAgain) {
         return TrainBatch{b.images.rows(0, 4).clone(), b.labels.rows(0, 4).clone(), b.indices.rows(0, 4).clone()};
     };
     data[6] = half(data[6]);
-    Run plain(with(warm_up, false), {.queue = 0}), graph(with(warm_up, true), {.queue = 0});
+    TinyRun plain(with(warm_up, false), {.queue = 0}), graph(with(warm_up, true), {.queue = 0});
     expect_same_reports(steps(graph, data), steps(plain, data));
     EXPECT_EQ(graph.trainer.graph_launches(), 3u + 4u);  // steps 4 to 6, and 11 to 14
     expect_same_bits(on_host(graph.trainer.state()), on_host(plain.trainer.state()));
@@ -180,7 +180,7 @@ TEST_F(GpuStep, AnotherShapeRunsWithoutTheGraphAndALaterOneIsCapturedAgain) {
 
 TEST_F(GpuStep, DropoutRunsWithoutAGraphAndSaysWhy) {
     const auto data = batches(6);
-    Run plain(with(warm_up, false), {.queue = 20}, 0.2), graph(with(warm_up, true), {.queue = 20}, 0.2);
+    TinyRun plain(with(warm_up, false), {.queue = 20}, 0.2), graph(with(warm_up, true), {.queue = 20}, 0.2);
     expect_same_reports(steps(graph, data), steps(plain, data));
     EXPECT_EQ(graph.trainer.graph_launches(), 0u);
     EXPECT_NE(graph.trainer.graph_note().find("dropout"), std::string::npos) << graph.trainer.graph_note();
@@ -223,7 +223,7 @@ TEST_F(GpuStep, AStageThatPromisesNothingIsNotCaptured) {
 
 TEST_F(GpuStep, ASavedStateContinuesUnderAGraph) {
     const auto data = batches(12);
-    Run whole(with(warm_up, true)), cut(with(warm_up, true)), rest(with(warm_up, true));
+    TinyRun whole(with(warm_up, true)), cut(with(warm_up, true)), rest(with(warm_up, true));
     const auto want = steps(whole, data);
     auto got = steps(cut, {data.begin(), data.begin() + 8});
     rest.trainer.load_state(on_host(cut.trainer.state()));

@@ -49,4 +49,36 @@ TEST(Embed, AnExceptionLeavesTheModeAsItWas) {
     EXPECT_TRUE(net.training());
 }
 
+TEST(Embed, EachModuleReturnsToItsOwnMode) {
+    struct Frozen : TwoPasses {
+        std::shared_ptr<bf::Sequential> body = add_child("body", std::make_shared<bf::Sequential>());
+        std::shared_ptr<TwoPasses> kept = body->add(std::make_shared<TwoPasses>()),
+                                   frozen = body->add(std::make_shared<TwoPasses>());
+        bf::Var forward(const bf::Var& x) override {
+            EXPECT_FALSE(body->training() || kept->training() || frozen->training());
+            return TwoPasses::forward(x);
+        }
+    };
+    const bf::SyntheticFaces faces({.identities = 1, .images_per_identity = 2, .size = 16});
+    Frozen net;
+    net.frozen->eval();
+    const auto check = [&] {
+        EXPECT_TRUE(net.training() && net.body->training() && net.kept->training());
+        EXPECT_FALSE(net.frozen->training());
+    };
+    bf::embed(net, faces, 16);
+    EXPECT_EQ(net.calls, 2);
+    check();
+    const std::vector<std::int64_t> both{0, 1};
+    EXPECT_THROW(bf::embed(net, faces, both, 16, {}, [](std::int64_t) { throw 1; }), int);
+    check();
+
+    Frozen evaluated;  // and a network in evaluation mode with a part that is not
+    evaluated.eval();
+    evaluated.kept->train();
+    bf::embed(evaluated, faces, 16);
+    EXPECT_FALSE(evaluated.training() || evaluated.body->training() || evaluated.frozen->training());
+    EXPECT_TRUE(evaluated.kept->training());
+}
+
 }  // namespace

@@ -16,6 +16,8 @@ using Backward = std::function<void(const Tensor& dy)>;
 
 namespace detail {
 
+struct Recompute;  // autograd/recompute.hpp
+
 /// One node of the tape. It holds no forward value: what a gradient needs is what its closure captured.
 struct Node {
     Tensor grad;
@@ -24,7 +26,52 @@ struct Node {
     bool walked = false;  ///< its gradient was taken on; the saved tensors are gone
 };
 
-inline thread_local int no_grad_depth = 0;
+/// How this thread records ops.
+struct Recording {
+    int no_grad_depth = 0;
+    std::vector<std::shared_ptr<Node>>* reached = nullptr;  ///< gets the nodes that the outermost NoGrad cuts off
+    bool recomputing = false;
+};
+inline thread_local Recording recording;
+
+/// Takes apart the graph below `root`, whose gradient is there. What `outside` names gets its gradient, but is left
+/// whole with all below it.
+inline void walk(const std::shared_ptr<Node>& root, const std::vector<std::shared_ptr<Node>>& outside = {}) {
+    // Iterative depth-first post-order: inputs before outputs, then walked from the end.
+    std::vector<std::shared_ptr<Node>> order;
+    std::unordered_set<const Node*> seen;
+    for (const auto& node : outside) seen.insert(node.get());
+    struct Visit {
+        std::shared_ptr<Node> node;
+        std::size_t next;
+    };
+    std::vector<Visit> stack;
+    if (seen.insert(root.get()).second) stack.push_back({root, 0});
+    while (!stack.empty()) {
+        Visit& top = stack.back();
+        if (top.next < top.node->inputs.size()) {
+            std::shared_ptr<Node> input = top.node->inputs[top.next++];
+            if (seen.insert(input.get()).second) stack.push_back({std::move(input), 0});
+        } else {
+            order.push_back(std::move(top.node));
+            stack.pop_back();
+        }
+    }
+    while (!order.empty()) {
+        const std::shared_ptr<Node> node = std::move(order.back());
+        order.pop_back();
+        BF_CHECK(!node->walked, "backward",
+                 "this graph was walked before; hint: add the losses, then call backward() once");
+        if (!node->backward) continue;  // a leaf keeps its gradient
+        const Backward step = std::move(node->backward);
+        const Tensor dy = std::move(node->grad);
+        node->backward = nullptr;
+        node->walked = true;
+        node->grad = Tensor();
+        node->inputs.clear();
+        if (dy.defined()) step(dy);
+    }
+}
 
 }  // namespace detail
 
@@ -104,6 +151,7 @@ class Var {
     friend Var record(Tensor, std::initializer_list<Var>, Backward);
     friend Var record(Tensor, const std::vector<Var>&, Backward);
     friend void backward(const Var&, const Tensor&);
+    friend struct detail::Recompute;
 
     Tensor value_;
     std::shared_ptr<detail::Node> node_;
@@ -112,8 +160,8 @@ class Var {
 /// While one lives, ops on this thread record no graph.
 class NoGrad {
   public:
-    NoGrad() { ++detail::no_grad_depth; }
-    ~NoGrad() { --detail::no_grad_depth; }
+    NoGrad() { ++detail::recording.no_grad_depth; }
+    ~NoGrad() { --detail::recording.no_grad_depth; }
     NoGrad(const NoGrad&) = delete;
     NoGrad& operator=(const NoGrad&) = delete;
 };
@@ -121,7 +169,13 @@ class NoGrad {
 /// Makes the output of an op. `backward` is kept only if an input wants a gradient and no NoGrad lives.
 inline Var record(Tensor value, const std::vector<Var>& inputs, Backward backward) {
     Var out(std::move(value));
-    if (detail::no_grad_depth > 0) return out;
+    const detail::Recording& recording = detail::recording;
+    if (recording.no_grad_depth > 0) {
+        if (recording.reached && recording.no_grad_depth == 1)
+            for (const Var& v : inputs)
+                if (v.node_) recording.reached->push_back(v.node_);
+        return out;
+    }
     std::vector<std::shared_ptr<detail::Node>> nodes;
     for (const Var& v : inputs)
         if (v.node_) nodes.push_back(v.node_);
@@ -141,41 +195,7 @@ inline void backward(const Var& root, const Tensor& seed) {
     BF_CHECK(root.node_, "backward", "the value depends on nothing that wants a gradient; got ", root.value_.str(),
              "; hint: is a NoGrad alive, or is every input a constant?");
     root.accumulate(seed);
-
-    // Iterative depth-first post-order: inputs before outputs, then walked from the end.
-    std::vector<std::shared_ptr<detail::Node>> order;
-    std::unordered_set<const detail::Node*> seen;
-    struct Visit {
-        std::shared_ptr<detail::Node> node;
-        std::size_t next;
-    };
-    std::vector<Visit> stack;
-    stack.push_back({root.node_, 0});
-    seen.insert(root.node_.get());
-    while (!stack.empty()) {
-        Visit& top = stack.back();
-        if (top.next < top.node->inputs.size()) {
-            std::shared_ptr<detail::Node> input = top.node->inputs[top.next++];
-            if (seen.insert(input.get()).second) stack.push_back({std::move(input), 0});
-        } else {
-            order.push_back(std::move(top.node));
-            stack.pop_back();
-        }
-    }
-    while (!order.empty()) {
-        const std::shared_ptr<detail::Node> node = std::move(order.back());
-        order.pop_back();
-        BF_CHECK(!node->walked, "backward",
-                 "this graph was walked before; hint: add the losses, then call backward() once");
-        if (!node->backward) continue;  // a leaf keeps its gradient
-        const Backward step = std::move(node->backward);
-        const Tensor dy = std::move(node->grad);
-        node->backward = nullptr;
-        node->walked = true;
-        node->grad = Tensor();
-        node->inputs.clear();
-        if (dy.defined()) step(dy);
-    }
+    detail::walk(root.node_);
 }
 
 /// backward() of a loss: a tensor of one element, seeded with 1.

@@ -20,6 +20,9 @@ struct IResNetOptions {
     /// Of activations up to the last linear: bf16 on devices that have it (convolutions in bf16 with f32 sums;
     /// parameters, statistics, last linear and its batch norm stay f32). f32 means: as `dtype`.
     DType compute = DType::f32;
+    /// In training each block keeps its input only and is computed again in the backward pass (recompute()): less
+    /// memory for about a third more time.
+    bool activation_checkpointing = false;
     Device device = cpu_device;
 };
 
@@ -82,9 +85,9 @@ class IResNet : public Module {
         prelu_ = add_child("prelu", std::make_shared<PRelu>(o.stem, init));
         std::int64_t in = o.stem;
         for (std::size_t s = 0; s < 4; ++s) {
-            layers_[s] = add_child("layer" + std::to_string(s + 1), std::make_shared<Sequential>());
+            const auto layer = add_child("layer" + std::to_string(s + 1), std::make_shared<Sequential>());
             for (std::int64_t b = 0; b < o.blocks[s]; ++b) {
-                layers_[s]->add(std::make_shared<IResNetBlock>(in, o.channels[s], b == 0 ? 2 : 1, init));
+                blocks_.push_back(layer->add(std::make_shared<IResNetBlock>(in, o.channels[s], b == 0 ? 2 : 1, init)));
                 in = o.channels[s];
             }
         }
@@ -104,7 +107,7 @@ class IResNet : public Module {
                  options_.image_size, "]");
         Var y = options_.compute == DType::bf16 ? cast(x, DType::bf16) : x;
         y = (*prelu_)((*bn1_)((*conv1_)(y)));
-        for (auto& layer : layers_) y = (*layer)(y);
+        for (const auto& block : blocks_) y = options_.activation_checkpointing ? recompute(block, y) : (*block)(y);
         y = flatten((*dropout_)((*bn2_)(y)));
         return (*features_)((*fc_)(cast(y, options_.dtype)));
     }
@@ -115,7 +118,7 @@ class IResNet : public Module {
     std::shared_ptr<Conv2d> conv1_;
     std::shared_ptr<BatchNorm> bn1_;
     std::shared_ptr<PRelu> prelu_;
-    std::array<std::shared_ptr<Sequential>, 4> layers_;
+    std::vector<std::shared_ptr<IResNetBlock>> blocks_;  ///< of all four layers, in order
     std::shared_ptr<BatchNorm> bn2_;
     std::shared_ptr<Dropout> dropout_;
     std::shared_ptr<Linear> fc_;

@@ -68,9 +68,10 @@ class BatchNorm : public Module {
           running_mean_(add_buffer("running_mean", init.constant({o.channels}, 0))),
           running_var_(add_buffer("running_var", init.constant({o.channels}, 1))) {}
     Var forward(const Var& x) override {
-        return training() ? batch_norm_train(x, weight_, bias_, running_mean_, running_var_, options_.momentum,
-                                             options_.epsilon)
-                          : batch_norm_eval(x, weight_, bias_, running_mean_, running_var_, options_.epsilon);
+        if (!training()) return batch_norm_eval(x, weight_, bias_, running_mean_, running_var_, options_.epsilon);
+        const bool move = !recomputing();  // the statistics move once a forward pass
+        return batch_norm_train(x, weight_, bias_, move ? running_mean_ : Tensor(), move ? running_var_ : Tensor(),
+                                options_.momentum, options_.epsilon);
     }
 
   private:

@@ -1,10 +1,12 @@
 #pragma once
+#include <concepts>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "bf/autograd/parameter.hpp"
+#include "bf/autograd/recompute.hpp"
 
 namespace bf {
 
@@ -104,6 +106,8 @@ class Module {
     virtual bool replays() const { return true; }
 
   private:
+    friend class ModuleModes;
+
     template <class F>
     void visit(const std::string& prefix, F&& f) const {
         f(prefix, *this);
@@ -116,6 +120,55 @@ class Module {
     mutable bool training_ = true;
     mutable std::uint64_t step_ = 0;
 };
+
+/// The modes (training or evaluation) and steps of a module and of each one below it, as they were when this was made.
+/// The module must outlive it.
+class ModuleModes {
+  public:
+    explicit ModuleModes(const Module& module) {
+        module.visit("", [this](const std::string&, const Module& m) { all_.push_back({&m, m.training_, m.step_}); });
+    }
+    /// Puts each one's own mode and step back.
+    void restore() const {
+        for (const Mode& mode : all_) {
+            mode.module->training_ = mode.training;
+            mode.module->step_ = mode.step;
+        }
+    }
+
+  private:
+    struct Mode {
+        const Module* module;
+        bool training;
+        std::uint64_t step;
+    };
+    std::vector<Mode> all_;
+};
+
+/// While one lives, modes and steps of a module and all below it may be changed; they return when it goes.
+class KeepModes {
+  public:
+    explicit KeepModes(const Module& module) : before_(module) {}
+    ~KeepModes() { before_.restore(); }
+    KeepModes(const KeepModes&) = delete;
+    KeepModes& operator=(const KeepModes&) = delete;
+
+  private:
+    ModuleModes before_;
+};
+
+/// Activation checkpointing of a module: y = module(x), run again in the backward pass in the modes and at the step of
+/// the forward pass. See recompute(f, x).
+template <std::derived_from<Module> M>
+Var recompute(const std::shared_ptr<M>& module, const Var& x) {
+    return recompute(
+        [module, then = ModuleModes(*module)](const Var& v) {
+            const KeepModes keep(*module);
+            then.restore();
+            return (*module)(v);
+        },
+        x);
+}
 
 /// Modules one after the other, named "0", "1", ... .
 class Sequential : public Module {

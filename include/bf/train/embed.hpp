@@ -14,8 +14,8 @@ struct EmbedOptions {
     bool flip = true;  ///< add the embedding of the mirrored image (InsightFace's protocol)
 };
 
-/// Raw embeddings [n, D] f32 (not normalised) of the named images of a dataset, in evaluation mode; the network
-/// returns, with all below it, to the mode that it was in itself. `progress(done)` is called after each batch; what it
+/// Raw embeddings [n, D] f32 (not normalised) of the named images of a dataset, in evaluation mode; the network and
+/// each module below it return to the mode that they were in. `progress(done)` is called after each batch; what it
 /// throws ends the work. `x_norm` gets the mean L2 norm of the raw embeddings over both passes (InsightFace's XNorm),
 /// not that of their sums.
 template <class Progress>
@@ -24,11 +24,7 @@ Tensor embed(Module& net, const Dataset& images, std::span<const std::int64_t> i
     BF_CHECK(options.batch_size > 0, "embed", "batch_size; got ", options.batch_size, ", want 1 or more");
     BF_CHECK(!indices.empty(), "embed", "no images to embed");
     const NoGrad no_grad;
-    const struct Mode {
-        Module& net;
-        bool training;
-        ~Mode() { net.train(training); }
-    } mode{net, net.training()};
+    const KeepModes keep(net);
     net.eval();
     Tensor all;
     double norms = 0;  // summed over images and passes
