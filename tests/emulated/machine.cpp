@@ -42,7 +42,8 @@ void Machine::push_now(Lane lane, Work work) {
     while (q.items.size() > longest_queue || (held_ > most_held && !q.items.empty())) run(lane, q.done + 1);
 }
 
-/// Runs a lane up to a place. What a closure throws is kept for the host's next wait.
+/// Runs a lane up to a place. What a closure throws is kept: from then on every wait of the host throws it, as on a
+/// GPU.
 void Machine::run(Lane lane, std::uint64_t place) {
     Queue& q = queue(lane);
     while (q.done < place) {
@@ -60,7 +61,7 @@ void Machine::run(Lane lane, std::uint64_t place) {
 void Machine::wait(Lane lane, std::uint64_t place) {
     ++counters_.host_waits;
     run(lane, place);
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    if (error_) std::rethrow_exception(error_);
 }
 
 void Machine::launch(Work work) {
@@ -142,7 +143,7 @@ void Machine::synchronize(const EventPoint& event) {
     refuse_in_capture("a wait for an event");
     refuse_captured(event, "the host waits for it");
     if (queue(event.lane).done < event.place) wait(event.lane, event.place);
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    if (error_) std::rethrow_exception(error_);
 }
 
 // ---- graphs
@@ -284,6 +285,11 @@ void Machine::unpin(void* p) {
     free_memory(p, block.mapped());
 }
 
+void Machine::forget_error() {
+    const Lock lock(mutex_);
+    error_ = nullptr;
+}
+
 Counters Machine::counters() const {
     const Lock lock(mutex_);
     return counters_;
@@ -303,5 +309,6 @@ Machine& machine(int index) {
 }
 
 Counters counters() { return machine(0).counters(); }
+void forget_error() { machine(0).forget_error(); }
 
 }  // namespace bf::emulated
