@@ -64,7 +64,9 @@ int major_of(const std::string& version) { return std::atoi(version.c_str()); }
 void complain_about_driver(const Findings& found, std::vector<Complaint>& list) {
     const cuda::Facts& c = *found.cuda;
     const std::string what = "no GPU can be used";
-    if (found.kernel_driver.empty() && !found.gpu_files)
+    if (c.runtime.empty() && !c.problem.empty())
+        list.push_back({what, c.problem, "take a build with CUDA toolkit 13 and cuDNN 9: cmake --preset cuda"});
+    else if (found.kernel_driver.empty() && !found.gpu_files)
         list.push_back(
             {what,
              "no NVIDIA driver is loaded: the machine has no NVIDIA GPU, its driver is not installed, or "

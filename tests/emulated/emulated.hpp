@@ -12,4 +12,7 @@ struct Counters {
 /// Since the program started.
 Counters counters();
 
+/// What a kernel threw stays, as the error of a GPU's kernel does, and comes up at every wait; this ends it.
+void forget_error();
+
 }  // namespace bf::emulated

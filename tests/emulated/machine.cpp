@@ -10,8 +10,8 @@ namespace {
 /// Bytes of a NaN in every float type, and of no sensible integer: what nobody wrote shows.
 constexpr int nothing = 0xFF;
 
-/// A longer queue blocks the host on a GPU too. It bounds what queued releases hold.
-constexpr std::size_t longest_queue = 4096;
+/// A queue that is longer, or whose releases hold more, makes the host wait, as a full one does on a GPU.
+constexpr std::size_t longest_queue = 1 << 16, most_held = std::size_t{512} << 20;
 
 void* raw_memory(std::size_t bytes) {
     void* p = nullptr;
@@ -39,10 +39,11 @@ void Machine::push(Lane lane, Work work) {
 void Machine::push_now(Lane lane, Work work) {
     Queue& q = queue(lane);
     q.items.push_back(std::move(work));
-    if (q.items.size() > longest_queue) run(lane, q.done + 1);
+    while (q.items.size() > longest_queue || (held_ > most_held && !q.items.empty())) run(lane, q.done + 1);
 }
 
-/// Runs a lane up to a place. What a closure throws is kept for the host's next wait.
+/// Runs a lane up to a place. What a closure throws is kept: from then on every wait of the host throws it, as on a
+/// GPU.
 void Machine::run(Lane lane, std::uint64_t place) {
     Queue& q = queue(lane);
     while (q.done < place) {
@@ -60,7 +61,7 @@ void Machine::run(Lane lane, std::uint64_t place) {
 void Machine::wait(Lane lane, std::uint64_t place) {
     ++counters_.host_waits;
     run(lane, place);
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    if (error_) std::rethrow_exception(error_);
 }
 
 void Machine::launch(Work work) {
@@ -142,7 +143,7 @@ void Machine::synchronize(const EventPoint& event) {
     refuse_in_capture("a wait for an event");
     refuse_captured(event, "the host waits for it");
     if (queue(event.lane).done < event.place) wait(event.lane, event.place);
-    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
+    if (error_) std::rethrow_exception(error_);
 }
 
 // ---- graphs
@@ -246,7 +247,11 @@ void Machine::release(void* p) {
     const std::size_t bytes = block.mapped().bytes;
     ++cached_[bytes];
     stats_.cached += bytes;
-    push_now(Lane::compute, [=] { free_memory(p, bytes); });
+    held_ += bytes;
+    push_now(Lane::compute, [=, this] {
+        held_ -= bytes;
+        free_memory(p, bytes);
+    });
 }
 
 MemoryStats Machine::stats() const {
@@ -280,6 +285,11 @@ void Machine::unpin(void* p) {
     free_memory(p, block.mapped());
 }
 
+void Machine::forget_error() {
+    const Lock lock(mutex_);
+    error_ = nullptr;
+}
+
 Counters Machine::counters() const {
     const Lock lock(mutex_);
     return counters_;
@@ -299,5 +309,6 @@ Machine& machine(int index) {
 }
 
 Counters counters() { return machine(0).counters(); }
+void forget_error() { machine(0).forget_error(); }
 
 }  // namespace bf::emulated

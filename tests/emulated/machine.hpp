@@ -62,6 +62,7 @@ class Machine {
     void launch(const std::shared_ptr<Graph>& graph);
     void destroy(const std::shared_ptr<Graph>& graph);
 
+    void forget_error();
     Counters counters() const;
 
   private:
@@ -88,7 +89,8 @@ class Machine {
 
     mutable std::recursive_mutex mutex_;
     Queue queues_[2];
-    std::exception_ptr error_;  ///< the first one of a closure, until the host waits
+    std::size_t held_ = 0;      ///< bytes of releases that are queued
+    std::exception_ptr error_;  ///< the first one of a closure
     std::map<void*, Block> blocks_;
     std::map<const char*, std::size_t> pinned_;
     std::map<std::size_t, std::size_t> cached_;  ///< how many blocks of a size a caching allocator would hold

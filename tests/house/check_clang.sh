@@ -3,7 +3,15 @@
 # Usage: check_clang.sh REPOSITORY
 cd "$1" || exit 1
 command -v clang++ >/dev/null || { echo "skipped: clang++ is not installed"; exit 77; }
-find src tests samples benchmarks -name '*.cpp' -not -path '*/consumer/*' |
-    xargs -P "$(nproc)" -n 1 clang++ -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Werror -march=x86-64-v3 \
-        -I include -I src -I tests -I . -isystem /usr/include/eigen3 -isystem /usr/include/stb \
-        -DBF_COMPILED_CPU=1 -DBF_HAVE_JPEG=1 -DBF_HAVE_STB=1 -DBF_TEST_DIR='""' -DBF_SHARED_DIR='""' -DBF_PROGRAM='""' -DBF_IMAGE_LIBRARIES='""'
+# compile DEFINES: the sources whose names come in.
+compile() {
+    xargs -P "$(nproc)" -n 1 clang++ -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Werror \
+        -march=x86-64-v3 -I include -I src -I tests -I . -isystem /usr/include/eigen3 -isystem /usr/include/stb \
+        -DBF_COMPILED_CPU=1 -DBF_HAVE_JPEG=1 -DBF_HAVE_STB=1 -DBF_TEST_DIR='""' -DBF_SHARED_DIR='""' \
+        -DBF_PROGRAM='""' -DBF_IMAGE_LIBRARIES='""' "$@"
+}
+result=0
+find src tests samples benchmarks -name '*.cpp' -not -path '*/consumer/*' -not -path '*/emulated/*' | compile || result=1
+{ find tests/emulated -name '*.cpp' && grep -rl --include='*.cpp' '"device.hpp"' tests; } |
+    compile -DBF_HAVE_CUDA=1 -DBF_EMULATED_DEVICE=1 || result=1
+exit $result

@@ -65,6 +65,8 @@ TEST(Doctor, CausesOfNoGpu) {
     f.kernel_driver = "";
     f.gpu_files = false;
     EXPECT_TRUE(has(only(f), "no NVIDIA driver is loaded")) << only(f);
+    f.cuda->runtime = "";  // the libraries answered nothing, or there are none: the device is emulated
+    EXPECT_TRUE(has(only(f), "cudaErrorUnknown")) << only(f);
 }
 
 TEST(Doctor, GpusThatThisBuildCannotUse) {

@@ -30,6 +30,10 @@ TEST_F(Program, HelpAndVersion) {
     const Outcome doctor = run("doctor");
     EXPECT_EQ(doctor.code, 0) << doctor.output;
     EXPECT_TRUE(has(doctor.output, "training: on the cpu yes")) << doctor.output;
+#ifdef BF_EMULATED_DEVICE
+    EXPECT_TRUE(has(doctor.output, "emulates a device on the cpu")) << doctor.output;
+    EXPECT_TRUE(has(doctor.output, "on a GPU no")) << doctor.output;
+#endif
     EXPECT_EQ(bf::parse_json(run("doctor --json").output, "doctor").string_or("kind", ""), "doctor");
     EXPECT_EQ(bf::parse_json(run("info --json").output, "info").string_or("kind", ""), "info");
 }
