@@ -77,7 +77,6 @@ void run(int argc, char** argv) {
                                                    .put("version", bf::version)
                                                    .put("device", device.name())
                                                    .put("precision", bf::name_of(products))
-                                                   .put("graph", false)
                                                    .put("dim", dim)
                                                    .put("gemm_gflops", gemm));
     std::printf("%s, D %d, products %s, stage %s, medians of %d\n%6s%9s%8s%11s%11s%11s%13s%15s%9s\n",

@@ -44,7 +44,7 @@ class Rows:
     def variant(result, row):
         if result["engine"] == "torch":
             return "compile" if row["compile"] else "eager"
-        name = "bf graph" if result.get("graph") else "bf"
+        name = "bf graph" if row.get("graph") else "bf"
         return name if result["precision"] == "bf16" else f"{name} {result['precision']}"
 
     def value(self, key, variant, field):

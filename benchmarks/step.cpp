@@ -30,7 +30,7 @@ struct Setup {
 };
 
 /// n steps over one batch, the next one queued before the values of the last one are there.
-double train(bf::Trainer<bf::BroadFace>& trainer, const bf::TrainBatch& batch, std::int64_t n) {
+void train(bf::Trainer<bf::BroadFace>& trainer, const bf::TrainBatch& batch, std::int64_t n) {
     const std::span<const bf::TrainBatch> one(&batch, 1);
     bf::PendingStep pending = trainer.launch(one);
     for (std::int64_t i = 1; i < n; ++i) {
@@ -38,7 +38,7 @@ double train(bf::Trainer<bf::BroadFace>& trainer, const bf::TrainBatch& batch, s
         trainer.finish(std::move(pending));
         pending = std::move(next);
     }
-    return trainer.finish(std::move(pending)).loss;
+    trainer.finish(std::move(pending));
 }
 
 std::shared_ptr<bf::IResNet> network(const std::string& name, const Setup& s) {
@@ -90,6 +90,7 @@ struct Run {
 struct Measured {
     std::vector<double> ms;  ///< a step, one value a block
     double peak = 0;         ///< bytes
+    bool graph = false;      ///< the steps were launched as a graph
 };
 
 const bf::DeviceMemory& idle_memory(bf::Device device) {
@@ -106,7 +107,8 @@ std::vector<Measured> measure_training(Model& model, const Setup& s, const bf::T
     std::vector<std::unique_ptr<Run>> runs(queues.size());
     const auto warm = [&](std::size_t i) {
         runs[i] = std::make_unique<Run>(model, s, queues[i]);
-        train(runs[i]->trainer, batch, std::max<std::int64_t>(1, s.warmup));
+        // a graph is captured after some equal steps
+        train(runs[i]->trainer, batch, std::max<std::int64_t>(s.graph ? 6 : 1, s.warmup));
     };
     for (std::size_t i = 0; i < queues.size(); ++i) {
         // memory of each alone: it must not hold another queue, nor another's graph
@@ -123,6 +125,11 @@ std::vector<Measured> measure_training(Model& model, const Setup& s, const bf::T
         for (std::size_t i = 0; i < queues.size(); ++i)
             all[i].ms.push_back(1e3 / static_cast<double>(s.block) *
                                 bench::seconds(s.device, [&] { train(runs[i]->trainer, batch, s.block); }));
+    for (std::size_t i = 0; i < queues.size(); ++i) {
+        all[i].graph = runs[i]->trainer.graph_launches() > 0;
+        if (const std::string& note = runs[i]->trainer.graph_note(); !note.empty())
+            std::printf("Q %lld runs without a graph: %s\n", static_cast<long long>(queues[i]), note.c_str());
+    }
     return all;
 }
 
@@ -195,7 +202,6 @@ void run(int argc, char** argv) {
                                                    .put("version", bf::version)
                                                    .put("device", s.device.name())
                                                    .put("precision", s.precision)
-                                                   .put("graph", s.graph)
                                                    .put("deterministic", settings.deterministic)
                                                    .put("autotune", settings.autotune)
                                                    .put("classes", s.identities)
@@ -231,6 +237,7 @@ void run(int argc, char** argv) {
                             .put("network", name)
                             .put("batch", batch)
                             .put("queue", queue)
+                            .put("graph", m.graph)
                             .put("ms", ms)
                             .put("fastest_ms", *std::min_element(m.ms.begin(), m.ms.end()))
                             .put("slowest_ms", *std::max_element(m.ms.begin(), m.ms.end()))

@@ -22,7 +22,7 @@ def alone(queue, peak, classes=85742, **more):
 
 
 def bf(*rows, **head):
-    return {"engine": "bf", "precision": "bf16", "graph": False, "classes": 85742, "dim": 512, "rows": rows, **head}
+    return {"engine": "bf", "precision": "bf16", "classes": 85742, "dim": 512, "rows": rows, **head}
 
 
 def torch(*rows, compiled=False):
@@ -79,7 +79,7 @@ class Compare(unittest.TestCase):
         self.assertEqual(count, 3)
 
     def test_the_faster_of_ours_is_compared(self):
-        rows = rows_of(bf(step(0, 100.0)), bf(step(0, 80.0), graph=True), torch(step(0, 100.0)))
+        rows = rows_of(bf(step(0, 100.0)), bf(step(0, 80.0, graph=True)), torch(step(0, 100.0)))
         self.assertEqual(states(rows)[0], ("1.25x", "met"))
         self.assertEqual(rows.variants(rows.keys("train")), ["bf", "bf graph", "eager"])
 
