@@ -1,4 +1,4 @@
-// The allocator and the staging ring of the CUDA backend over a fake device.
+// The allocators and the staging ring of the CUDA backend over a fake device.
 #include "cuda/caching_allocator.hpp"
 
 #include <gtest/gtest.h>
@@ -456,6 +456,23 @@ TEST_F(Allocator, ThreadsMayShareIt) {
     for (std::thread& t : threads) t.join();
     EXPECT_EQ(a.stats().in_use, 0u);
     EXPECT_EQ(a.stats().cached, device.used);
+}
+
+struct Nothing {
+    static constexpr const char* name = "sand";
+    static void* allocate(std::size_t) { return nullptr; }
+    static void free(void*) {}
+};
+TEST(HostAllocator, SaysWhatIsUsedUpAndCountsNothingForIt) {
+    bf::HostAllocator<Nothing> none;
+    try {
+        none.allocate(100);
+        FAIL();
+    } catch (const bf::Error& e) {
+        EXPECT_NE(std::string(e.what()).find("out of sand; wanted 128 bytes, in use 0 bytes"), std::string::npos);
+    }
+    EXPECT_EQ(none.stats().in_use, 0u);
+    EXPECT_EQ(none.stats().system_calls, 0u);
 }
 
 /// Transfers that run late: each reads its buffer only when it is waited for.

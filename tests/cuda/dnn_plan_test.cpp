@@ -1,6 +1,6 @@
 // What cuDNN proposes for the convolutions of an IResNet-100 on a GPU that is not here: its heuristics and its plans
 // work from a description of the device. Needs the library, no GPU; kernels are not run.
-#ifdef BF_HAVE_CUDA
+#if defined(BF_HAVE_CUDA) && !defined(BF_EMULATED_DEVICE)
 #include <gtest/gtest.h>
 
 #include <set>

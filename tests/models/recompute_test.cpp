@@ -1,11 +1,10 @@
-#include <gtest/gtest.h>
-
 #include <cstring>
+#include <stdexcept>
 
-#include "bf/core/device_runtime.hpp"
 #include "bf/core/parallel.hpp"
 #include "bf/models/iresnet.hpp"
 #include "bf/ops/reduce.hpp"
+#include "device.hpp"
 
 namespace {
 
@@ -112,14 +111,14 @@ TEST(ActivationCheckpointing, AStepAllocatesNothingAfterWarmUp) {
     bf::cpu_pool().resize(threads);
 }
 
-constexpr bf::Device gpu{bf::DeviceType::cuda, 0};
-
-/// One step of a network on the GPU, computed or captured and launched, then everything that it left.
-bf::StateDict step_on_gpu(bool on, bool captured) {
-    const auto net = bf::iresnet(
-        "iresnet_small",
-        {.embedding_size = 32, .image_size = 32, .dropout = 0.4, .activation_checkpointing = on, .device = gpu});
-    const Var x(images(4, 32, bf::DType::f32, 1).to(gpu));
+/// One step of a network on the device, computed or captured and launched, then everything that it left.
+bf::StateDict step_on_device(bool on, bool captured) {
+    const auto net = bf::iresnet("iresnet_small", {.embedding_size = 32,
+                                                   .image_size = 32,
+                                                   .dropout = 0.4,
+                                                   .activation_checkpointing = on,
+                                                   .device = test_device});
+    const Var x(images(4, 32, bf::DType::f32, 1).to(test_device));
     const auto step = [&] {
         for (const auto& p : net->parameters()) p.var.zero_grad();
         bf::backward(bf::mean(bf::square((*net)(x))));
@@ -129,26 +128,17 @@ bf::StateDict step_on_gpu(bool on, bool captured) {
         step();
         return all_of(*net);
     }
-    const bf::DeviceGraph graph(gpu, step);
+    const bf::DeviceGraph graph(test_device, step);
     graph.launch();
     return all_of(*net);
 }
 
-TEST(ActivationCheckpointing, GivesTheSameBitsOnAGpuAndInAGraph) {
-    try {
-        bf::context(gpu);
-    } catch (const bf::Error& error) {
-        GTEST_SKIP() << error.what();
-    }
-    const bf::DeviceRuntime& runtime = bf::device_runtime(gpu);
-    const bf::DeviceSettings before = runtime.settings(gpu.index);
-    bf::DeviceSettings repeatable = before;
-    repeatable.deterministic = true;
-    runtime.configure(repeatable, gpu.index);
-    const bf::StateDict plain = step_on_gpu(false, false);
-    EXPECT_TRUE(same_bits(plain, step_on_gpu(true, false)));
-    EXPECT_TRUE(same_bits(plain, step_on_gpu(true, true)));
-    runtime.configure(before, gpu.index);
+class GpuActivationCheckpointing : public OnDevice {};
+
+TEST_F(GpuActivationCheckpointing, GivesTheSameBitsAlsoInAGraph) {
+    const bf::StateDict plain = step_on_device(false, false);
+    EXPECT_TRUE(same_bits(plain, step_on_device(true, false)));
+    EXPECT_TRUE(same_bits(plain, step_on_device(true, true)));
 }
 
 /// Two batch norms, of which one may be frozen, dropout, and a linear layer; each run's modes are looked at.
