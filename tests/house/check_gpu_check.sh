@@ -25,7 +25,8 @@ stub "$folder/test_program" <<'STUB'
 #!/bin/sh
 case "$*" in *list_tests*) printf "Gpu.\n  Runs\n" && exit ;; esac
 [ "$WRONG" = test ] && echo '[  FAILED  ] Gpu.Runs (1 ms)' && exit 1
-echo '[       OK ] Gpu.Runs (1 ms)'
+echo '[       OK ] CudaCheck.HostCode (1 ms)'
+[ "$WRONG" = host ] || echo '[       OK ] Gpu.Runs (1 ms)'
 STUB
 # writes the rows that it was asked for: a step of 100 ms and 5 ms more with any queue
 stub "$folder/bench_program" <<'STUB'
@@ -116,6 +117,9 @@ export WRONG
 try wrong_test
 want 'a failed test is called green' last wrong_test 'NOT green'
 want 'failed tests are not counted' grep -q 'GPU tests: 0 passed, 2 failed' "$folder/wrong_test.txt"
+WRONG=host
+try host_only --only prove
+want 'host code alone is called green' last host_only 'NOT green'
 WRONG=memory
 try wrong_memory --only prove
 want 'a memory error is called green' last wrong_memory 'NOT green'
