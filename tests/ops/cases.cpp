@@ -159,8 +159,10 @@ std::vector<Case> make_cases() {
         for (const bool train : {true, false}) {
             if (train && x.numel() / std::max<std::int64_t>(1, x[1]) < 2) continue;  // training wants two values a channel
             const std::string op = train ? "batch_norm_train" : "batch_norm_eval";
-            row(first_in_bf16({op, "prelu, " + note, {{x, Draw::normal, format}, {c}, {c}, {c}},
-                 [=](In v) { return norm_prelu(v, train); }, 1e-4, step, gradient}));
+            Case kinked = first_in_bf16({op, "prelu, " + note, {{x, Draw::normal, format}, {c}, {c}, {c}},
+                 [=](In v) { return norm_prelu(v, train); }, 1e-4, step, gradient});
+            kinked.bf16_tolerance = 4e-2;  // parted() rounds once more: a fifth of the spread that the norm scales up
+            row(kinked);
             Case sum{op, "add, " + note, {{x, Draw::normal, format}, {c}, {c}, {x, Draw::normal, other}},
                  [=](In v) { return norm_add(v, train); }, 1e-4, step, gradient};
             sum.bf16 = Bf16::like_first;

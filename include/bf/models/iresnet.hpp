@@ -95,7 +95,8 @@ class IResNet : public Module {
         for (std::size_t s = 0; s < 4; ++s) {
             const auto layer = add_child("layer" + std::to_string(s + 1), std::make_shared<Sequential>());
             for (std::int64_t b = 0; b < o.blocks[s]; ++b) {
-                blocks_.push_back(layer->add(std::make_shared<IResNetBlock>(in, o.channels[s], b == 0 ? 2 : 1, init, o.fused)));
+                blocks_.push_back(
+                    layer->add(std::make_shared<IResNetBlock>(in, o.channels[s], b == 0 ? 2 : 1, init, o.fused)));
                 in = o.channels[s];
             }
         }
