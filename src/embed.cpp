@@ -35,7 +35,7 @@ int run_embed(const EmbedArguments& a) {
     const std::filesystem::path folder = std::filesystem::path(a.out).parent_path();
     BF_CHECK(folder.empty() || std::filesystem::is_directory(folder), "embed", "--out ", a.out, ": no folder ",
              folder.string(), "; hint: mkdir -p ", folder.string());
-    const auto net = load_model(a.model, device_of(a.device));
+    const auto net = load_model(a.model, exact_device_of(a.device));
     const FileDataset images(find_images(a));
     std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));
     std::iota(all.begin(), all.end(), 0);

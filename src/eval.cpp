@@ -10,6 +10,7 @@ namespace bf::program {
 int run_eval(const EvalArguments& a) {
     BF_CHECK(a.pixels || !a.model.empty(), "eval", "want --model FILE or RUN (or --pixels for the baseline)");
     BF_CHECK(!a.pixels || a.model.empty(), "eval", "got both --pixels and --model; want one of them");
+    BF_CHECK(!a.pixels || a.device == "cpu", "eval", "--pixels runs on the cpu; got --device ", a.device);
     BF_CHECK(a.fold == 0 || (a.kind == "lfw" && !a.synthetic), "eval",
              "--fold goes with --kind lfw only: neither a list nor drawn faces have folds of their own");
     BF_CHECK(a.synthetic || (!a.pairs.empty() && !a.root.empty()), "eval", "want --pairs FILE and --root FOLDER");
@@ -17,7 +18,7 @@ int run_eval(const EvalArguments& a) {
         .name = a.kind, .kind = a.kind, .root = a.root, .pairs = a.pairs, .only_fold = a.fold, .folds = a.folds};
     if (a.synthetic) val.name = val.kind = "synthetic";
     std::shared_ptr<IResNet> net;
-    if (!a.pixels) net = load_model(a.model, device_of(a.device));
+    if (!a.pixels) net = load_model(a.model, exact_device_of(a.device));
     const std::int64_t size = net ? net->options().image_size : 112;
     const ValidationSet set = open_validation(val, size);
     const Verification v = net ? verify(*net, set, size) : verify_pixels(set);

@@ -32,6 +32,12 @@ Device device_of(const std::string& name) {
     return device;
 }
 
+Device exact_device_of(const std::string& name) {
+    const Device device = device_of(name);
+    device_runtime(device).configure({.tf32 = false}, device.index);
+    return device;
+}
+
 Precision precision_of(const RunConfig& c, Device device) {
     const bool gpu = device.type == DeviceType::cuda, has_bf16 = device_runtime(device).has_bf16(device.index);
     BF_CHECK(gpu || c.precision == "auto" || c.precision == "f32", "precision", c.precision,
@@ -58,7 +64,6 @@ std::shared_ptr<IResNet> network_of(const RunConfig& c, Device device, DType com
 std::shared_ptr<IResNet> load_model(const std::filesystem::path& path, Device device) {
     namespace fs = std::filesystem;
     fs::path file = path;
-    std::string prefix;
     if (fs::is_directory(path)) {
         file = path / "model.safetensors";
         if (!fs::exists(file)) {

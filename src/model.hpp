@@ -30,8 +30,11 @@ std::shared_ptr<IResNet> network_of(const RunConfig& config, Device device = cpu
 /// What a model file says of itself.
 std::map<std::string, std::string> model_metadata(const RunConfig& config);
 
-/// Loads a network from a run folder (its config.toml and model or newest checkpoint) or a model file, whose metadata
-/// names the network; it computes in f32.
+/// The device of `--device` for evaluations: set to full f32, as the evaluations of a run on the CPU.
+Device exact_device_of(const std::string& name);
+
+/// Loads a network from a run folder (its model or newest checkpoint) or a model file, whose metadata names the
+/// network; it computes in f32.
 std::shared_ptr<IResNet> load_model(const std::filesystem::path& path, Device device = cpu_device);
 
 }  // namespace bf::program

@@ -274,6 +274,10 @@ class Session {
                           .put("step", static_cast<double>(trainer_.steps()))
                           .put("seconds", seconds_)
                           .put("peak_bytes", static_cast<double>(device_memory(device_).stats(device_.index).peak)));
+        if (config_.cuda_graph && trainer_.graph_launches() == 0 && !graph_note_shown_)
+            progress_.line(
+                "cuda_graph: no step ran as a graph: the work differed from step to step (a queue that did not "
+                "fill, ramps, is cut by age or overwrites), or there were too few steps");
         progress_.finish();
         save_safetensors(folder_ / "model.safetensors", net_->state(), model_metadata(config_));
         write_report(folder_ / "report.html", title_of(folder_), {{title_of(folder_), "", folder_}});
@@ -286,6 +290,8 @@ class Session {
         PendingStep step;
         std::uint64_t epoch;
         double wait;
+        std::int64_t queue;      ///< rows filled
+        std::size_t bad_images;  ///< so far
     };
 
     /// Steps that may be under way while the next one is queued; the host waits for itself at once.
@@ -301,7 +307,8 @@ class Session {
             wait += batches.back().wait_seconds;
         }
         warn_of_bad_images();
-        pending_.push_back({trainer_.launch(upload_(batches)), batches.back().epoch, wait});
+        PendingStep step = trainer_.launch(upload_(batches));
+        pending_.push_back({std::move(step), batches.back().epoch, wait, broad_.size(), bad_.size()});
         if (const std::string& note = trainer_.graph_note(); !note.empty() && !graph_note_shown_) {
             progress_.line("cuda_graph: steps run without a graph: " + note);
             graph_note_shown_ = true;
@@ -319,15 +326,15 @@ class Session {
         wait_ += queued.wait;
         ++timed_;
         if (report.step % static_cast<std::uint64_t>(config_.frequent) == 0 || report.step == total_)
-            record(report, queued.epoch);
+            record(report, queued);
     }
-    void record(const StepReport& report, std::uint64_t epoch) {
+    void record(const StepReport& report, const Queued& queued) {
         const double span = since(mark_), n = counted();
         const double speed = static_cast<double>(timed_) * static_cast<double>(config_.batch_size) *
                              static_cast<double>(config_.gradient_acc) / span;
         metrics_->add(Record("step")
                           .put("step", static_cast<double>(report.step))
-                          .put("epoch", static_cast<double>(epoch))
+                          .put("epoch", static_cast<double>(queued.epoch))
                           .put("loss", loss() / n)
                           .put("loss_cls", classifier_loss() / n)
                           .put("accuracy", accuracy() / n)
@@ -335,10 +342,10 @@ class Session {
                           .put("grad_norm", report.gradient_norm)
                           .put("images_per_s", speed)
                           .put("data_wait", wait_ / span)
-                          .put("queue", static_cast<double>(broad_.size()))
-                          .put("bad_images", static_cast<double>(bad_.size())));
+                          .put("queue", static_cast<double>(queued.queue))
+                          .put("bad_images", static_cast<double>(queued.bad_images)));
         list_bad_images();
-        progress_.show({report.step, total_, epoch, loss() / n, report.lr, speed, wait_ / span, broad_.size(),
+        progress_.show({report.step, total_, queued.epoch, loss() / n, report.lr, speed, wait_ / span, queued.queue,
                         config_.broadface.queue});
         std::fill_n(sums_.data<double>(), 4, 0.0);
         start_clock();
@@ -404,8 +411,8 @@ class Session {
         BF_CHECK_DATA(metadata["bf.dataset"] == data_facts_, name, "the training images are not those of the run; got ",
                       data_facts_, ", want ", metadata["bf.dataset"],
                       "; hint: put the images back, or start a new run");
-        check_range(state, "queue.indices", data_->size(), name, "image");
-        check_range(state, "queue.labels", data_->identities(), name, "identity");
+        check_range(state, "queue.indices", -1, data_->size(), name);  // -1: unknown
+        check_range(state, "queue.labels", 0, data_->identities(), name);
         trainer_.load_state(state);
         const Tensor at = Tensor::zeros({2}, {.dtype = DType::i64}), length = Tensor::zeros({1}, at.options()),
                      seconds = Tensor::zeros({1}, {.dtype = DType::f64});
@@ -426,13 +433,14 @@ class Session {
         std::error_code error;
         if (saved_ < total_) std::filesystem::remove(folder_ / "model.safetensors", error);
     }
-    /// Throws unless the whole numbers of a saved tensor lie below `end`.
-    static void check_range(const StateDict& state, const std::string& tensor, std::int64_t end,
-                            const std::string& file, const char* what) {
+    /// Throws unless a saved tensor holds whole numbers in [low, end); a device cannot look at each as it uses them.
+    static void check_range(const StateDict& state, const std::string& tensor, std::int64_t low, std::int64_t end,
+                            const std::string& file) {
         const auto found = state.find(tensor);
         if (found == state.end()) return;  // a run without a queue
+        BF_CHECK_DATA(found->second.dtype() == DType::i64, file, tensor, "; got ", found->second.str(), ", want i64");
         for (const std::int64_t i : found->second.span<std::int64_t>())
-            BF_CHECK_DATA(i < end, file, "the queue names ", what, " ", i, " of ", end);
+            BF_CHECK_DATA(i >= low && i < end, file, tensor, " names ", i, " of ", end);
     }
 
     // ---- stops and evaluations

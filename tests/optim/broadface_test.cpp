@@ -185,6 +185,23 @@ TEST(BroadFace, MicroBatchesAddUpToOneBatch) {
     for (const auto& [name, tensor] : sa) expect_same_bits(tensor, sb.at(name));
 }
 
+TEST(BroadFace, AStepWithoutItsForwardPassesIsRefused) {
+    const Var w = Var::leaf(bf::full({3, 4}, 1));
+    BroadFace broad({.queue = 4}, 4);
+    bf::ForwardState forward{.step = 0,
+                             .micro_batch = 0,
+                             .embeddings = bf::full({2, 4}, 1),
+                             .labels = labels({0, 1}),
+                             .indices = {},
+                             .weight = w,
+                             .memory = {}};
+    broad.after_forward(forward);
+    bf::StepState bare{0, w, {}}, whole{0, w, {&forward, 1}};
+    EXPECT_THROW(broad.before_step(bare), bf::Error);
+    broad.before_step(whole);
+    EXPECT_EQ(broad.size(), 2);
+}
+
 TEST(BroadFace, SavedAndLoadedContinuesBitForBit) {
     bf::Init init(9);
     const Tensor w = init.normal({5, 4}, 1), y = labels({0, 3, 4});

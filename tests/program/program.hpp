@@ -74,6 +74,7 @@ inline void expect_same_run(const fs::path& a, const fs::path& b) {
     ASSERT_EQ(ra.size(), rb.size());
     for (std::size_t i = 0; i < ra.size(); ++i) {
         EXPECT_EQ(ra[i].number_or("step", -1), rb[i].number_or("step", -1));
-        EXPECT_EQ(ra[i].number_or("accuracy", -1), rb[i].number_or("accuracy", -1)) << "record " << i;
+        for (const char* key : {"accuracy", "loss", "loss_cls", "lr", "grad_norm", "queue", "rows", "mean_age"})
+            EXPECT_EQ(ra[i].number_or(key, -1), rb[i].number_or(key, -1)) << key << " of record " << i;
     }
 }

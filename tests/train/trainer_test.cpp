@@ -121,6 +121,17 @@ TEST(Trainer, EachForwardPassHasItsOwnNumber) {
     EXPECT_EQ(net.numbers, (std::vector<std::uint64_t>{0, 1, 2, 3, 4, 5}));
 }
 
+TEST(Trainer, AStepIsFinishedOnce) {
+    Parts p;
+    bf::Trainer<> trainer(*p.net, p.w, p.sgd, constant_lr);
+    const auto data = batches(1);
+    bf::PendingStep step = trainer.launch(data);
+    trainer.finish(std::move(step));
+    EXPECT_THROW(trainer.finish(std::move(step)), bf::Error);
+    EXPECT_THROW(trainer.finish({}), bf::Error);
+    EXPECT_EQ(one_step(trainer, data[0]).step, 2u);  // and goes on
+}
+
 TEST(Trainer, WantsABatch) {
     Parts p;
     bf::Trainer<> trainer(*p.net, p.w, p.sgd, constant_lr);

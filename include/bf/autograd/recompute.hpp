@@ -39,9 +39,10 @@ struct Recompute {
                 recording = {.recomputing = true};
                 again = f(x);
             }
-            BF_CHECK(again.node_ && again.shape() == dy.shape(), "recompute", "the second run differs; got ",
-                     again.value().str(), again.node_ ? "" : " without a gradient", ", want ", dy.shape(),
-                     "; hint: the function must do the same both times");
+            BF_CHECK(again.shape() == dy.shape(), "recompute", "the second run differs; got ", again.value().str(),
+                     ", want ", dy.shape(), "; hint: the function must do the same both times");
+            BF_CHECK(again.node_, "recompute", "the output hangs on nothing that wants a gradient; got ",
+                     again.value().str(), "; hint: was it detached, or made otherwise in the second run?");
             again.accumulate(dy);
             again.value_ = Tensor();
             walk(again.node_, outside);

@@ -129,10 +129,8 @@ math::NormParameters<T> norm_parameters(const Tensor& gamma, const Tensor& beta,
 
 inline void inverse_std(Context&, const Tensor& variance, double epsilon, const Tensor& y) {
     visit_real(y.dtype(), "batch_norm", [&]<class T>() {
-        const T* in = variance.data<T>();
-        T* out = y.data<T>();
-        for (std::int64_t c = 0; c < y.numel(); ++c)
-            out[c] = static_cast<T>(1 / std::sqrt(static_cast<double>(in[c]) + epsilon));
+        const math::InverseStd<T> rule{variance.data<T>(), y.data<T>(), epsilon};
+        for (std::int64_t c = 0; c < y.numel(); ++c) rule(c);
     });
 }
 

@@ -35,8 +35,9 @@ struct BatchNormCall {
                  "want a slope or a residual, got both; hint: prelu() or add() for the other");
         if (slope.value().defined()) check_channels("batch_norm", "slope", slope.value(), x);
         if (!added.defined()) return;
-        BF_CHECK(added.shape() == x.shape() && added.dtype() == x.value().dtype(), "batch_norm",
-                 "residual differs; got ", added.str(), ", want ", x.value().str());
+        BF_CHECK(
+            added.shape() == x.shape() && added.dtype() == x.value().dtype() && added.device() == x.value().device(),
+            "batch_norm", "residual differs; got ", added.str(), ", want ", x.value().str());
         residual = channels_last(fusion.residual, "batch_norm");
     }
 

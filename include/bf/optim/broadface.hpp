@@ -76,6 +76,7 @@ class BroadFace {
     /// Stage hook: the first micro-batch of a step carries the memory; the later ones count it in their mean only,
     /// so that the sum over micro-batches equals one large batch.
     void after_forward(ForwardState& state) {
+        seen_ = true;
         if (state.micro_batch == 0) {
             state.memory = memory(state.weight.value(), state.step);
             used_ = state.memory.total;
@@ -85,6 +86,10 @@ class BroadFace {
     }
     /// Stage hook: every embedding of the step enters with the W of the forward pass.
     void before_step(StepState& state) {
+        BF_CHECK(!seen_ || !state.forwards.empty(), "broadface",
+                 "before_step() wants the forward passes of the step; "
+                 "hint: StepState::forwards");
+        seen_ = false;
         for (const ForwardState& f : state.forwards)
             push(f.embeddings, f.labels, state.weight.value(), state.step, f.indices);
     }
@@ -210,6 +215,7 @@ class BroadFace {
     BroadFaceOptions options_;
     EmbeddingQueue queue_;
     std::int64_t used_ = 0;
+    bool seen_ = false;  ///< a forward pass since the last step
 };
 
 }  // namespace bf

@@ -6,7 +6,7 @@
 
 namespace bf {
 
-/// Rows taken out of an EmbeddingQueue, copied: n rows, oldest first.
+/// Rows of an EmbeddingQueue: copies, oldest first, unless said otherwise.
 struct QueueRows {
     Tensor embeddings;  ///< [n, D] raw, as pushed
     Tensor weights;     ///< [n, D] the classifier's row of the label at that moment; undefined unless asked for

@@ -43,11 +43,16 @@ template <class S>
 void run_after_step(S& stage, StepState& state) {
     if constexpr (requires { stage.after_step(state); }) stage.after_step(state);
 }
+/// True for a stage whose work a graph can hold, at some steps at least.
+template <class S>
+constexpr bool offers_replay_key(const S&) {
+    return requires(const S& s) { s.replay_key(std::uint64_t{}); }
+    || !requires(S & s, ForwardState & f) { s.after_forward(f); };
+}
 template <class S>
 std::uint64_t stage_replay_key(const S& stage, std::uint64_t step) {
     if constexpr (requires { stage.replay_key(step); }) return stage.replay_key(step);
-    return requires(S & s, ForwardState & f) { s.after_forward(f); }
-    ? 0 : 1;
+    return offers_replay_key(stage) ? 1 : 0;
 }
 template <class S>
 StateDict save_stage(const S& stage) {

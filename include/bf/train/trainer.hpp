@@ -1,6 +1,7 @@
 #pragma once
 #include <cmath>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <tuple>
@@ -104,12 +105,14 @@ class Trainer {
     /// Waits for the values of a queued step. Throws `diverged` when its loss is not finite; on a device the parameters
     /// then are those from before it, if the gradient norm was asked for.
     StepReport finish(PendingStep pending) {
+        BF_CHECK(pending.values_, "trainer", "this step was finished before, or never launched");
         if (device() != cpu_device) read(pending);
         readbacks_.push_back(std::move(pending.values_));
         return pending.report_;
     }
 
-    /// Why steps run without a graph although one was asked for; empty while there is no reason.
+    /// Why no step runs as a graph although it was asked for; empty where there is no lasting reason. A step whose work
+    /// is of its own (a queue that fills or ramps, another batch shape) runs without one and leaves no note.
     const std::string& graph_note() const { return graph_note_; }
     /// Steps that were launched as a graph so far.
     std::uint64_t graph_launches() const { return graph_launches_; }
@@ -223,6 +226,11 @@ class Trainer {
             graph_note_ = "the cpu captures no graphs";
         else if (!net_.replayable())
             graph_note_ = "the network draws random numbers of each step (dropout)";
+        else if (const std::string loose = outside_optimizer(); !loose.empty())
+            graph_note_ = concat("the optimizer does not have the parameter ", loose);
+        each_stage([this](auto& stage) {
+            if (!offers_replay_key(stage)) graph_note_ = "a stage decides at every step what it does (no replay_key)";
+        });
         if (!graph_note_.empty()) return 0;
         std::uint64_t key = 1469598103934665603u;  // FNV-1a
         const auto mix = [&key](std::uint64_t part) { key = (key ^ part) * 1099511628211u; };
@@ -238,6 +246,15 @@ class Trainer {
             mix(static_cast<std::uint64_t>(b.images.dtype()));
         }
         return !same ? 0 : key == 0 ? 1 : key;
+    }
+    /// The name of a parameter of the network whose gradient the optimizer does not clear; empty if there is none.
+    std::string outside_optimizer() const {
+        std::set<const void*> known;
+        for (const ParameterGroup& group : optimizer_.groups())
+            for (const Parameter& p : group.parameters) known.insert(p.var.value().raw());
+        for (const Parameter& p : net_.parameters())
+            if (p.trainable && !known.count(p.var.value().raw())) return p.name;
+        return known.count(w_.value().raw()) ? "" : "of the classifier";
     }
     void capture(std::uint64_t key, std::span<const TrainBatch> micro_batches) {
         auto made = std::make_unique<Captured>();

@@ -66,7 +66,8 @@ class Upload {
 
     /// Makes room for a tensor; true when it is new.
     bool fit(Copy& copy, const Tensor& source) const {
-        if (copy.pinned.defined() && copy.pinned.shape() == source.shape() && copy.pinned.format() == source.format())
+        if (copy.pinned.defined() && copy.pinned.shape() == source.shape() && copy.pinned.dtype() == source.dtype() &&
+            copy.pinned.format() == source.format())
             return false;
         copy.there = Tensor::empty(source.shape(), {source.dtype(), device_, source.format()});
         copy.pinned = pinned(source.shape(), source.options(), device_);
