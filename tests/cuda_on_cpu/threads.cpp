@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <vector>
 
 #include "kernel.hpp"
@@ -30,7 +31,6 @@ constexpr std::size_t stack_bytes = std::size_t{128} << 10;
 }
 
 struct Fiber {
-    // filled with a pattern of bytes by nobody: pages that are not touched cost nothing
     std::unique_ptr<char[]> stack{new char[stack_bytes]};
     std::jmp_buf at;
     bool started = false;
@@ -43,9 +43,9 @@ class Machine {
         body_ = &body;
         state_.assign(count, State::fresh);
         fiber_of_.assign(count, nullptr);
-        // Both directions, in turns: a result that needs a barrier which is not there differs.
+        // In either direction, as it comes: a result that needs a barrier which is not there differs.
         for (bool live = true; live; live = release()) {
-            upwards_ = !upwards_;
+            upwards_ = (direction_() & 64) != 0;
             for (begun_ = 0; begun_ < count;) {
                 take_next();
                 if (state_[current_] == State::fresh || state_[current_] == State::ready) resume();
@@ -139,6 +139,7 @@ class Machine {
 
     unsigned count_ = 0, begun_ = 0, current_ = 0;
     bool upwards_ = false;
+    std::minstd_rand direction_;
     const std::function<void()>* body_ = nullptr;
     std::vector<State> state_;
     std::vector<Fiber*> fiber_of_, idle_;
