@@ -341,9 +341,9 @@ class Tiles {
     void gradient(std::int64_t r0, std::int64_t r1, std::int64_t k0, std::int64_t k1) {
         const T* tile = cosines(r0, r1, k1 - k0);
         const dim3 grid(blocks_of(k1 - k0, threads * Pack<T>::count), static_cast<unsigned>(r1 - r0));
-        gradient_kernel<T, U><<<grid, threads, 0, backend(context_).stream>>>(
-            tile, tiling_.classes, k1 - k0, static_cast<T>(weights_.scale), at<math::GradientRow<T>>(rows_data_) + r0,
-            weights_.class_begin + k0, at<U>(gradients_));
+        launch_kernel(context_, gradient_kernel<T, U>, grid, threads, tile, tiling_.classes, k1 - k0,
+                      static_cast<T>(weights_.scale), at<math::GradientRow<T>>(rows_data_) + r0,
+                      weights_.class_begin + k0, at<U>(gradients_));
         BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
     }
     /// sums [classes, D] (+)= gradient^T unit rows.
@@ -360,8 +360,8 @@ class Tiles {
   private:
     void unit_rows(const Tensor& x, const Tensor& inverse_norm, std::int64_t count, U* out) {
         if (count == 0) return;
-        unit_rows_kernel<T, U><<<blocks_of(count, rows_per_block), threads, 0, backend(context_).stream>>>(
-            count, dim_, ld_, in<T>(x), in<T>(inverse_norm), out);
+        launch_kernel(context_, unit_rows_kernel<T, U>, blocks_of(count, rows_per_block), threads, count, dim_, ld_,
+                      in<T>(x), in<T>(inverse_norm), out);
         BF_CUDA(cudaGetLastError(), "rows ", count, ", D ", dim_);
     }
 
@@ -378,25 +378,25 @@ void project(Context& context, const T* g, const Tensor& x, const Tensor& invers
              const Tensor& seed, const Tensor& out) {
     const std::int64_t rows = x.dim(0), dim = x.dim(1);
     if (rows == 0) return;
-    project_kernel<T, accumulate><<<blocks_of(rows, rows_per_block), threads, 0, backend(context).stream>>>(
-        rows, dim, g, in<T>(x), in<T>(inverse_norm), weight, DeviceScalar{seed.raw(), seed.dtype() == DType::f64},
-        at<T>(out));
+    launch_kernel(context, project_kernel<T, accumulate>, blocks_of(rows, rows_per_block), threads, rows, dim, g,
+                  in<T>(x), in<T>(inverse_norm), weight, DeviceScalar{seed.raw(), seed.dtype() == DType::f64},
+                  at<T>(out));
     BF_CUDA(cudaGetLastError(), "rows ", rows, ", D ", dim);
 }
 
 template <class T>
 void launch_inverse_norms(Context& context, const Tensor& x, const Tensor& y) {
-    inverse_norm_kernel<T><<<blocks_of(x.dim(0), rows_per_block), threads, 0, backend(context).stream>>>(
-        x.dim(0), x.dim(1), in<T>(x), at<T>(y));
+    launch_kernel(context, inverse_norm_kernel<T>, blocks_of(x.dim(0), rows_per_block), threads, x.dim(0), x.dim(1),
+                  in<T>(x), at<T>(y));
     BF_CUDA(cudaGetLastError(), "rows ", x.dim(0), ", D ", x.dim(1));
 }
 
 template <class T>
 void launch_target_cosine(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
                           const Tensor& cosine) {
-    target_cosine_kernel<T><<<blocks_of(rows.count(), rows_per_block), threads, 0, backend(context).stream>>>(
-        rows.count(), rows.x.dim(1), weights.w.dim(0), weights.class_begin, in<T>(rows.x), in<T>(rows.inverse_norm),
-        in<T>(weights.w), in<T>(weights.inverse_norm), in<std::int64_t>(rows.labels), at<T>(cosine));
+    launch_kernel(context, target_cosine_kernel<T>, blocks_of(rows.count(), rows_per_block), threads, rows.count(),
+                  rows.x.dim(1), weights.w.dim(0), weights.class_begin, in<T>(rows.x), in<T>(rows.inverse_norm),
+                  in<T>(weights.w), in<T>(weights.inverse_norm), in<std::int64_t>(rows.labels), at<T>(cosine));
     BF_CUDA(cudaGetLastError(), "rows ", rows.count());
 }
 
@@ -408,10 +408,10 @@ void tiled_statistics(Context& context, const ClassifierRows& rows, const Classi
     tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
         tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
             const T* tile = tiles.cosines(r0, r1, k1 - k0);
-            statistics_kernel<T><<<static_cast<unsigned>(r1 - r0), threads, 0, backend(context).stream>>>(
-                tile, tiles.tiling().classes, k1 - k0, static_cast<T>(weights.scale),
-                in<std::int64_t>(rows.labels) + r0, weights.class_begin + k0, k0 == 0, at<T>(largest) + r0,
-                at<T>(sum) + r0);
+            launch_kernel(context, statistics_kernel<T>, static_cast<unsigned>(r1 - r0), threads, tile,
+                          tiles.tiling().classes, k1 - k0, static_cast<T>(weights.scale),
+                          in<std::int64_t>(rows.labels) + r0, weights.class_begin + k0, k0 == 0, at<T>(largest) + r0,
+                          at<T>(sum) + r0);
             BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
         });
     });
@@ -420,9 +420,9 @@ void tiled_statistics(Context& context, const ClassifierRows& rows, const Classi
 template <class T>
 void launch_margin_rows(Context& context, const Margin& margin, double scale, const ClassifierRows& rows,
                         const ClassifierStatistics& s, const Tensor& loss, const Tensor& correct) {
-    margin_rows_kernel<T><<<1, 1024, 0, backend(context).stream>>>(
-        margin, static_cast<T>(scale), rows.count(), in<T>(s.largest), in<T>(s.sum), in<T>(s.cosine),
-        at<T>(rows.target_logit), at<T>(rows.slope), at<T>(rows.log_sum_exp), at<T>(loss), at<T>(correct));
+    launch_kernel(context, margin_rows_kernel<T>, 1, 1024, margin, static_cast<T>(scale), rows.count(),
+                  in<T>(s.largest), in<T>(s.sum), in<T>(s.cosine), at<T>(rows.target_logit), at<T>(rows.slope),
+                  at<T>(rows.log_sum_exp), at<T>(loss), at<T>(correct));
     BF_CUDA(cudaGetLastError(), "rows ", rows.count());
 }
 
@@ -466,8 +466,8 @@ template <class T>
 void launch_compensate(Context& context, const math::Compensation& rule, const Tensor& e, const Tensor& then,
                        const Tensor& labels, const Tensor& w, const Tensor& out) {
     const std::int64_t rows = labels.numel(), dim = w.dim(1);
-    compensate_kernel<T><<<blocks_of(rows, rows_per_block), threads, 0, backend(context).stream>>>(
-        rule, rows, dim, in<T>(e), in<T>(then), in<std::int64_t>(labels), in<T>(w), at<T>(out));
+    launch_kernel(context, compensate_kernel<T>, blocks_of(rows, rows_per_block), threads, rule, rows, dim, in<T>(e),
+                  in<T>(then), in<std::int64_t>(labels), in<T>(w), at<T>(out));
     BF_CUDA(cudaGetLastError(), "rows ", rows, ", D ", dim);
 }
 

@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(math::fold_threads) fold_kernel(F f) {
 template <class F>
 void fold(Context& context, std::int64_t blocks, const F& f) {
     if (blocks <= 0) return;
-    fold_kernel<<<static_cast<unsigned>(blocks), math::fold_threads, 0, backend(context).stream>>>(f);
+    launch_kernel(context, fold_kernel<F>, static_cast<unsigned>(blocks), math::fold_threads, f);
     BF_CUDA(cudaGetLastError(), "blocks ", blocks, " of ", f.columns, " columns");
 }
 

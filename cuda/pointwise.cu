@@ -52,8 +52,8 @@ void transpose(Context& context, std::int64_t batch, std::int64_t rows, std::int
         if (rows > 8 && cols > 8) {
             const math::TransposeTile<From, To> f{x, y, rows, cols};
             const std::int64_t tiles = f.tiles(batch);
-            transpose_kernel<<<static_cast<unsigned>(math::smaller(tiles, 1 << 20)), dim3(f.side, f.lines), 0,
-                               backend(context).stream>>>(tiles, f);
+            launch_kernel(context, transpose_kernel<math::TransposeTile<From, To>>,
+                          static_cast<unsigned>(math::smaller(tiles, 1 << 20)), dim3(f.side, f.lines), tiles, f);
             BF_CUDA(cudaGetLastError(), "matrices ", batch, " x ", rows, " x ", cols);
             return;
         }

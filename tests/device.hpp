@@ -15,8 +15,10 @@ inline constexpr bf::Device test_device{bf::DeviceType::cuda, 0};
 
 /// What the device of this build is called in a test's report: nothing of an emulated one may pass for a GPU's.
 inline const char* test_device_kind() {
-#ifdef BF_EMULATED_DEVICE
+#if defined(BF_EMULATED_DEVICE)
     return "emulated";
+#elif defined(BF_CUDA_ON_CPU)
+    return "cuda_on_cpu";
 #else
     return "gpu";
 #endif
