@@ -174,6 +174,8 @@ std::vector<Case> make_cases() {
     fused("nhwc image, plain residual", {2, 7, 3, 5}, nhwc, Format::plain);
     fused("rows", {9, 5}, Format::plain, Format::plain);
     fused("several chunks", {90, 190}, Format::plain, Format::plain, 1e-4);
+    fused("whole packs", {4, 16, 3, 2}, nhwc, nhwc);  // 16 bytes of channels a thread, in each dtype
+    fused("whole packs, several strips and chunks", {40, 264}, Format::plain, Format::plain, 1e-4);
     fused("one channel", {2, 1}, Format::plain, Format::plain);
     fused("size 1", {1, 1}, Format::plain, Format::plain);
     fused("empty", {0, 5, 4, 3}, nhwc, nhwc, 1e-5, false);
@@ -186,6 +188,11 @@ std::vector<Case> make_cases() {
 
     row({"max_pool2d", "3 by 2, pad 1", {{{2, 3, 7, 6}, Draw::distinct, nhwc}},
          [](In x) { return max_pool2d(x[0], {.kernel = 3, .stride = 2, .pad = 1}); }});
+    row(first_in_bf16({"prelu", "whole packs", {{{70, 16}, Draw::away_from_zero}, {{16}}}, [](In x) { return prelu(x[0], x[1]); }}));
+    row({"max_pool2d", "whole packs", {{{2, 16, 5, 4}, Draw::distinct, nhwc}},
+         [](In x) { return max_pool2d(x[0], {.kernel = 3, .stride = 2, .pad = 1}); }});
+    row({"avg_pool2d", "whole packs", {{{2, 16, 5, 4}, Draw::normal, nhwc}},
+         [](In x) { return avg_pool2d(x[0], {.kernel = 3, .stride = 2, .pad = 1}); }});
     row({"max_pool2d", "plain input", {{{2, 3, 4, 4}, Draw::distinct}}, [](In x) { return max_pool2d(x[0]); }});
     row({"avg_pool2d", "3 by 2, pad 1", {{{2, 3, 7, 6}, Draw::normal, nhwc}},
          [](In x) { return avg_pool2d(x[0], {.kernel = 3, .stride = 2, .pad = 1}); }});
