@@ -30,9 +30,11 @@ class GpuProgram : public Program {
 };
 
 TEST_F(GpuProgram, TrainsAsOnTheCpu) {
-    const fs::path here = trained("cpu", ""), there = trained("gpu", "--device cuda --set precision=f32"),
-                   graph = trained("graph", "--device cuda --set precision=f32 --set cuda_graph=true"),
-                   narrow = trained("bf16", "--device cuda --set precision=bf16");
+    const fs::path here = trained("cpu", "--set num_step=12"),
+                   there = trained("gpu", "--set num_step=12 --device cuda --set precision=f32"),
+                   graph =
+                       trained("graph", "--set num_step=12 --device cuda --set precision=f32 --set cuda_graph=true"),
+                   narrow = trained("bf16", "--set num_step=12 --device cuda --set precision=bf16");
 #ifdef BF_EMULATED_DEVICE
     expect_same_run(there, here);  // the same kernels: the same bits
     EXPECT_EQ(read(there / "model.safetensors"), read(here / "model.safetensors"));
