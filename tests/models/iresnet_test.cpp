@@ -75,20 +75,23 @@ TEST(IResNet, SmallOneTrainsAndEvaluatesAtAnySize) {
 }
 
 TEST(IResNet, StepAllocatesNothingAfterWarmUp) {
-    const auto net = bf::iresnet("iresnet_small", {.embedding_size = 64, .image_size = 32});
     const Var x(images(4, 32));
-    const auto step = [&] {
-        for (const auto& p : net->parameters()) p.var.zero_grad();
-        bf::backward(bf::mean(bf::square((*net)(x))));
-    };
     // Scratch is taken by running tasks, so how much is live at once depends on timing; one thread makes it repeat.
     const int threads = bf::cpu_pool().threads();
     bf::cpu_pool().resize(1);
-    step();
-    step();
-    const auto calls = bf::cpu_allocator().stats().system_calls;
-    for (int i = 0; i < 3; ++i) step();
-    EXPECT_EQ(bf::cpu_allocator().stats().system_calls, calls);
+    for (const bool checkpointing : {false, true}) {
+        const auto net = bf::iresnet(
+            "iresnet_small", {.embedding_size = 64, .image_size = 32, .activation_checkpointing = checkpointing});
+        const auto step = [&] {
+            for (const auto& p : net->parameters()) p.var.zero_grad();
+            bf::backward(bf::mean(bf::square((*net)(x))));
+        };
+        step();
+        step();
+        const auto calls = bf::cpu_allocator().stats().system_calls;
+        for (int i = 0; i < 3; ++i) step();
+        EXPECT_EQ(bf::cpu_allocator().stats().system_calls, calls) << "activation checkpointing " << checkpointing;
+    }
     bf::cpu_pool().resize(threads);
 }
 

@@ -6,11 +6,6 @@
 
 namespace bf::math {
 
-/// PoolGeometry with its output sizes.
-struct PoolWindow {
-    std::int64_t n, c, h, w, kernel_h, kernel_w, stride, pad, h_out, w_out;
-};
-
 /// An index split into image, y, x and first channel.
 struct PoolPlace {
     std::int64_t n, y, x, c;
@@ -27,6 +22,28 @@ struct PoolRange {
                               std::int64_t out) {
         const std::int64_t reach = at + pad - kernel + 1;
         return {reach > 0 ? ceil_div(reach, stride) : 0, smaller(out, (at + pad) / stride + 1)};
+    }
+};
+
+/// PoolGeometry with its output sizes, and the two ways through it.
+struct PoolWindow {
+    std::int64_t n, c, h, w, kernel_h, kernel_w, stride, pad, h_out, w_out;
+
+    /// f(offset into the input, place in the image plane) for the pixels below the window of output o.
+    template <class F>
+    BF_HD void for_pixels(const PoolPlace& o, const F& f) const {
+        const std::int64_t y0 = o.y * stride - pad, x0 = o.x * stride - pad;
+        for (std::int64_t iy = larger(0, y0); iy < smaller(h, y0 + kernel_h); ++iy)
+            for (std::int64_t ix = larger(0, x0); ix < smaller(w, x0 + kernel_w); ++ix)
+                f(((o.n * h + iy) * w + ix) * c + o.c, iy * w + ix);
+    }
+    /// f(offset into the output) for the windows that hold pixel p of the input.
+    template <class F>
+    BF_HD void for_windows(const PoolPlace& p, const F& f) const {
+        const PoolRange ys = PoolRange::of(p.y, kernel_h, stride, pad, h_out);
+        const PoolRange xs = PoolRange::of(p.x, kernel_w, stride, pad, w_out);
+        for (std::int64_t oy = ys.begin; oy < ys.end; ++oy)
+            for (std::int64_t ox = xs.begin; ox < xs.end; ++ox) f(((p.n * h_out + oy) * w_out + ox) * c + p.c);
     }
 };
 
@@ -47,17 +64,15 @@ struct MaxPool {
             best[k] = T(0);
             at[k] = -1;
         }
-        const std::int64_t y0 = o.y * g.stride - g.pad, x0 = o.x * g.stride - g.pad;
-        for (std::int64_t iy = larger(0, y0); iy < smaller(g.h, y0 + g.kernel_h); ++iy)
-            for (std::int64_t ix = larger(0, x0); ix < smaller(g.w, x0 + g.kernel_w); ++ix) {
-                T value[V];
-                load<V>(x + ((o.n * g.h + iy) * g.w + ix) * g.c + o.c, true, value);
-                for (int k = 0; k < V; ++k)
-                    if (at[k] < 0 || value[k] > best[k]) {
-                        best[k] = value[k];
-                        at[k] = iy * g.w + ix;
-                    }
-            }
+        g.for_pixels(o, [&](std::int64_t offset, std::int64_t place) {
+            T value[V];
+            load<V>(x + offset, true, value);
+            for (int k = 0; k < V; ++k)
+                if (at[k] < 0 || value[k] > best[k]) {
+                    best[k] = value[k];
+                    at[k] = place;
+                }
+        });
         store<V>(y + i * V, true, best);
         for (int k = 0; k < V; ++k) index[i * V + k] = at[k];
     }
@@ -74,18 +89,14 @@ struct MaxPoolGradient {
     BF_HD std::int64_t indices() const { return g.n * g.h * g.w * (g.c / V); }
     BF_HD void operator()(std::int64_t i) const {
         const PoolPlace p = PoolPlace::of(i, g.h, g.w, g.c / V, V);
-        const PoolRange ys = PoolRange::of(p.y, g.kernel_h, g.stride, g.pad, g.h_out);
-        const PoolRange xs = PoolRange::of(p.x, g.kernel_w, g.stride, g.pad, g.w_out);
         T sum[V];
         for (int k = 0; k < V; ++k) sum[k] = T(0);
-        for (std::int64_t oy = ys.begin; oy < ys.end; ++oy)
-            for (std::int64_t ox = xs.begin; ox < xs.end; ++ox) {
-                const std::int64_t at = ((p.n * g.h_out + oy) * g.w_out + ox) * g.c + p.c;
-                T value[V];
-                load<V>(dy + at, true, value);
-                for (int k = 0; k < V; ++k)
-                    if (index[at + k] == p.y * g.w + p.x) sum[k] += value[k];
-            }
+        g.for_windows(p, [&](std::int64_t offset) {
+            T value[V];
+            load<V>(dy + offset, true, value);
+            for (int k = 0; k < V; ++k)
+                if (index[offset + k] == p.y * g.w + p.x) sum[k] += value[k];
+        });
         store<V>(dx + i * V, true, sum);
     }
 };
@@ -103,13 +114,11 @@ struct AveragePool {
         const T share = T(1) / static_cast<T>(g.kernel_h * g.kernel_w);
         T sum[V];
         for (int k = 0; k < V; ++k) sum[k] = T(0);
-        const std::int64_t y0 = o.y * g.stride - g.pad, x0 = o.x * g.stride - g.pad;
-        for (std::int64_t iy = larger(0, y0); iy < smaller(g.h, y0 + g.kernel_h); ++iy)
-            for (std::int64_t ix = larger(0, x0); ix < smaller(g.w, x0 + g.kernel_w); ++ix) {
-                T value[V];
-                load<V>(x + ((o.n * g.h + iy) * g.w + ix) * g.c + o.c, true, value);
-                for (int k = 0; k < V; ++k) sum[k] += value[k];
-            }
+        g.for_pixels(o, [&](std::int64_t offset, std::int64_t) {
+            T value[V];
+            load<V>(x + offset, true, value);
+            for (int k = 0; k < V; ++k) sum[k] += value[k];
+        });
         for (int k = 0; k < V; ++k) sum[k] *= share;
         store<V>(y + i * V, true, sum);
     }
@@ -125,17 +134,14 @@ struct AveragePoolGradient {
     BF_HD std::int64_t indices() const { return g.n * g.h * g.w * (g.c / V); }
     BF_HD void operator()(std::int64_t i) const {
         const PoolPlace p = PoolPlace::of(i, g.h, g.w, g.c / V, V);
-        const PoolRange ys = PoolRange::of(p.y, g.kernel_h, g.stride, g.pad, g.h_out);
-        const PoolRange xs = PoolRange::of(p.x, g.kernel_w, g.stride, g.pad, g.w_out);
         const T share = T(1) / static_cast<T>(g.kernel_h * g.kernel_w);
         T sum[V];
         for (int k = 0; k < V; ++k) sum[k] = T(0);
-        for (std::int64_t oy = ys.begin; oy < ys.end; ++oy)
-            for (std::int64_t ox = xs.begin; ox < xs.end; ++ox) {
-                T value[V];
-                load<V>(dy + ((p.n * g.h_out + oy) * g.w_out + ox) * g.c + p.c, true, value);
-                for (int k = 0; k < V; ++k) sum[k] += share * value[k];
-            }
+        g.for_windows(p, [&](std::int64_t offset) {
+            T value[V];
+            load<V>(dy + offset, true, value);
+            for (int k = 0; k < V; ++k) sum[k] += share * value[k];
+        });
         store<V>(dx + i * V, true, sum);
     }
 };

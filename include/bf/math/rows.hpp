@@ -7,6 +7,14 @@
 
 namespace bf::math {
 
+/// What one of `members` threads brings to a . b over a row of `cols` elements.
+template <class T>
+BF_HD T dot_share(const T* a, const T* b, std::int64_t cols, int member, int members) {
+    T sum = 0;
+    for (std::int64_t c = member; c < cols; c += members) sum += a[c] * b[c];
+    return sum;
+}
+
 /// y = x / max(|x|, 1e-12).
 template <class T>
 struct NormalizeRows {
@@ -18,12 +26,9 @@ struct NormalizeRows {
     std::int64_t rows, cols;
 
     BF_HD State thread(std::int64_t block, int member, int column) const {
-        State sum = 0;
         const std::int64_t row = block * columns + column;
-        if (row < rows)
-            for (std::int64_t c = member; c < cols; c += fold_threads / columns)
-                sum += x[row * cols + c] * x[row * cols + c];
-        return sum;
+        if (row >= rows) return 0;
+        return dot_share(x + row * cols, x + row * cols, cols, member, fold_threads / columns);
     }
     BF_HD static State combine(State a, State b) { return a + b; }
     BF_HD void finish(std::int64_t block, int member, int column, State total) const {
@@ -48,12 +53,9 @@ struct NormalizeRowsGradient {
     std::int64_t rows, cols;
 
     BF_HD State thread(std::int64_t block, int member, int column) const {
-        State sum = 0;
         const std::int64_t row = block * columns + column;
-        if (row < rows)
-            for (std::int64_t c = member; c < cols; c += fold_threads / columns)
-                sum += y[row * cols + c] * dy[row * cols + c];
-        return sum;
+        if (row >= rows) return 0;
+        return dot_share(y + row * cols, dy + row * cols, cols, member, fold_threads / columns);
     }
     BF_HD static State combine(State a, State b) { return a + b; }
     BF_HD void finish(std::int64_t block, int member, int column, State along) const {
