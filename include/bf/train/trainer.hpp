@@ -221,16 +221,11 @@ class Trainer {
     }
     /// A number for the work that a step queues; 0 where it cannot be captured.
     std::uint64_t graph_key(std::span<const TrainBatch> micro_batches) {
-        if (!options_.graph || !graph_note_.empty()) return 0;
-        if (device() == cpu_device)
-            graph_note_ = "the cpu captures no graphs";
-        else if (!net_.replayable())
-            graph_note_ = "the network draws random numbers of each step (dropout)";
-        else if (const std::string loose = outside_optimizer(); !loose.empty())
-            graph_note_ = concat("the optimizer does not have the parameter ", loose);
-        each_stage([this](auto& stage) {
-            if (!offers_replay_key(stage)) graph_note_ = "a stage decides at every step what it does (no replay_key)";
-        });
+        if (!options_.graph) return 0;
+        if (!looked_) {
+            looked_ = true;
+            graph_note_ = why_no_graph();
+        }
         if (!graph_note_.empty()) return 0;
         std::uint64_t key = 1469598103934665603u;  // FNV-1a
         const auto mix = [&key](std::uint64_t part) { key = (key ^ part) * 1099511628211u; };
@@ -246,6 +241,16 @@ class Trainer {
             mix(static_cast<std::uint64_t>(b.images.dtype()));
         }
         return !same ? 0 : key == 0 ? 1 : key;
+    }
+    /// The reason why no step can be captured; empty where there is none. It goes through all parameters.
+    std::string why_no_graph() const {
+        if (device() == cpu_device) return "the cpu captures no graphs";
+        if (!net_.replayable()) return "the network draws random numbers of each step (dropout)";
+        if (const std::string loose = outside_optimizer(); !loose.empty())
+            return concat("the optimizer does not have the parameter ", loose);
+        bool offered = true;
+        each_stage([&offered](const auto& stage) { offered = offered && offers_replay_key(stage); });
+        return offered ? "" : "a stage decides at every step what it does (no replay_key)";
     }
     /// The name of a parameter of the network whose gradient the optimizer does not clear; empty if there is none.
     std::string outside_optimizer() const {
@@ -318,6 +323,7 @@ class Trainer {
     std::uint64_t last_key_ = 0, graph_launches_ = 0;
     int same_steps_ = 0;
     std::string graph_note_;
+    bool looked_ = false;                               ///< for a reason against graphs
     std::vector<std::unique_ptr<Readback>> readbacks_;  ///< free ones
 };
 
