@@ -6,7 +6,8 @@
 #include <Eigen/Core>
 
 #include "bf/base/version.hpp"
-#include "bf/kernels/cpu_matrix.hpp"
+#include "bf/core/parallel.hpp"
+#include "bf/kernels/dispatch.hpp"
 #include "bf/ops/margin_softmax.hpp"
 #include "bf/optim/broadface.hpp"
 #include "measure.hpp"
@@ -20,7 +21,7 @@ void materialised(const Tensor& rows, std::int64_t batch, const Tensor& w, const
                   const Tensor& logits, const Tensor& dx, const Tensor& dw) {
     const std::int64_t r = rows.dim(0), k = w.dim(0);
     bf::Context ctx;
-    bf::cpu::gemm(ctx, false, true, scale, rows, w, 0, logits);
+    bf::cpu_table().gemm(ctx, false, true, scale, rows, w, 0, logits);
     float* z = logits.data<float>();
     const std::int64_t* y = labels.data<std::int64_t>();
     bf::parallel_for(r, 16, [&](std::int64_t begin, std::int64_t end) {
@@ -32,9 +33,9 @@ void materialised(const Tensor& rows, std::int64_t batch, const Tensor& w, const
             row[y[i]] -= static_cast<float>(scale) / static_cast<float>(r);
         }
     });
-    bf::cpu::gemm(ctx, false, false, static_cast<double>(r) / static_cast<double>(batch), logits.rows(0, batch), w, 0,
-                  dx);
-    bf::cpu::gemm(ctx, true, false, 1, logits, rows, 0, dw);
+    bf::cpu_table().gemm(ctx, false, false, static_cast<double>(r) / static_cast<double>(batch), logits.rows(0, batch),
+                         w, 0, dx);
+    bf::cpu_table().gemm(ctx, true, false, 1, logits, rows, 0, dw);
 }
 
 void run(int argc, char** argv) {
@@ -67,9 +68,9 @@ void run(int argc, char** argv) {
         const std::int64_t side = 1536;
         Tensor a = bf::Init(1).normal({side, side}, 1), b = a.clone(), c = a.clone();
         bf::Context ctx;
-        bf::cpu::gemm(ctx, false, false, 1, a, b, 0, c);
+        bf::cpu_table().gemm(ctx, false, false, 1, a, b, 0, c);
         gemm = 2e-9 * static_cast<double>(side * side * side) /
-               bench::seconds(device, [&] { bf::cpu::gemm(ctx, false, false, 1, a, b, 0, c); });
+               bench::seconds(device, [&] { bf::cpu_table().gemm(ctx, false, false, 1, a, b, 0, c); });
         std::printf("threads %d, f32; GEMM rate in this run %.0f GFLOP/s; ", bf::cpu_pool().threads(), gemm);
     }
     bench::Results results(given.text("json"), bench::Fields()

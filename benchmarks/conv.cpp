@@ -10,13 +10,15 @@
 #include <string>
 #include <vector>
 
-#include "bf/kernels/cpu_conv.hpp"
+#include "bf/core/parallel.hpp"
+#include "bf/kernels/dispatch.hpp"
 
 namespace {
 
 using bf::ConvGeometry;
 using bf::Format;
 using bf::Tensor;
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 double seconds(const std::function<void()>& f) {
     const auto start = std::chrono::steady_clock::now();
@@ -115,10 +117,10 @@ int main(int argc, char** argv) {
         // a square GEMM on each thread, together of the same FLOP count
         const int threads = bf::cpu_pool().threads();
         const auto side = static_cast<std::int64_t>(std::cbrt(flop / 2 / threads));
-        std::vector<bf::cpu::Matrix<float>> a, b, c;
+        std::vector<Matrix> a, b, c;
         for (int t = 0; t < threads; ++t) {
-            a.emplace_back(bf::cpu::Matrix<float>::Random(side, side));
-            b.emplace_back(bf::cpu::Matrix<float>::Random(side, side));
+            a.emplace_back(Matrix::Random(side, side));
+            b.emplace_back(Matrix::Random(side, side));
             c.emplace_back(side, side);
         }
         const double gemm_flop = 2.0 * static_cast<double>(side * side * side) * threads;
@@ -131,9 +133,9 @@ int main(int argc, char** argv) {
                     c[i].noalias() = a[i] * b[i];
                 });
             });
-            const double t1 = seconds([&] { bf::cpu::conv2d(ctx, g, automatic, x, w, y); });
-            const double t2 = seconds([&] { bf::cpu::conv2d_dx(ctx, g, automatic, y, w, dx); });
-            const double t3 = seconds([&] { bf::cpu::conv2d_dw(ctx, g, automatic, x, y, dw); });
+            const double t1 = seconds([&] { bf::cpu_table().conv2d(ctx, g, automatic, x, w, y); });
+            const double t2 = seconds([&] { bf::cpu_table().conv2d_dx(ctx, g, automatic, y, w, dx); });
+            const double t3 = seconds([&] { bf::cpu_table().conv2d_dw(ctx, g, automatic, x, y, dw); });
             if (r < 0) continue;  // warm-up
             gemm.push_back(1e-9 * gemm_flop / t0);
             forward.push_back(1e-9 * flop / t1);

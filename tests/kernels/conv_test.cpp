@@ -4,7 +4,8 @@
 #include <limits>
 
 #include "bf/base/random.hpp"
-#include "bf/kernels/cpu_conv.hpp"
+#include "bf/core/parallel.hpp"
+#include "bf/kernels/dispatch.hpp"
 
 namespace {
 
@@ -82,9 +83,9 @@ Outputs run(const Problem& p, ConvAlgorithm algorithm) {
         bf::visit_real(t.dtype(), "test",
                        [&]<class T>() { std::fill_n(t.data<T>(), t.numel(), std::numeric_limits<T>::quiet_NaN()); });
     bf::Context ctx;
-    bf::cpu::conv2d(ctx, p.g, algorithm, p.x, p.w, o.y);
-    bf::cpu::conv2d_dx(ctx, p.g, algorithm, p.dy, p.w, o.dx);
-    bf::cpu::conv2d_dw(ctx, p.g, algorithm, p.x, p.dy, o.dw);
+    bf::cpu_table().conv2d(ctx, p.g, algorithm, p.x, p.w, o.y);
+    bf::cpu_table().conv2d_dx(ctx, p.g, algorithm, p.dy, p.w, o.dx);
+    bf::cpu_table().conv2d_dw(ctx, p.g, algorithm, p.x, p.dy, o.dw);
     return o;
 }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "bf/base/random.hpp"
-#include "bf/kernels/cpu_conv.hpp"
+#include "bf/kernels/dispatch.hpp"
 
 namespace {
 
@@ -107,9 +107,9 @@ TEST(FilterLayout, AConvolutionOfPaddedChannelsIsTheSame) {
                  dw = make(w.shape(), Format::plain);
     bf::Context context;
     const auto direct = bf::ConvAlgorithm::direct;
-    bf::cpu::conv2d(context, g, direct, x, w, y);
-    bf::cpu::conv2d_dx(context, g, direct, dy, w, dx);
-    bf::cpu::conv2d_dw(context, g, direct, x, dy, dw);
+    bf::cpu_table().conv2d(context, g, direct, x, w, y);
+    bf::cpu_table().conv2d_dx(context, g, direct, dy, w, dx);
+    bf::cpu_table().conv2d_dw(context, g, direct, x, dy, dw);
 
     // weights there and back: the kernels of the CPU want OIHW, of the padded sizes here
     const FilterShape there{10, 3, 6, 16, 8}, back{16, 8, 6, 16, 8};
@@ -119,9 +119,9 @@ TEST(FilterLayout, AConvolutionOfPaddedChannelsIsTheSame) {
     for_each(back.elements(), bf::math::FilterFromKrsc<float>{back, krsc.data(), wide_w.data<float>()});
     const Tensor wide_x = channels(x, 8), wide_dy = channels(dy, 16);
     const Tensor wide_y = make(wide_dy.shape(), Format::nhwc), wide_dx = make(wide_x.shape(), Format::nhwc);
-    bf::cpu::conv2d(context, wide, direct, wide_x, wide_w, wide_y);
-    bf::cpu::conv2d_dx(context, wide, direct, wide_dy, wide_w, wide_dx);
-    bf::cpu::conv2d_dw(context, wide, direct, wide_x, wide_dy, wide_dw);
+    bf::cpu_table().conv2d(context, wide, direct, wide_x, wide_w, wide_y);
+    bf::cpu_table().conv2d_dx(context, wide, direct, wide_dy, wide_w, wide_dx);
+    bf::cpu_table().conv2d_dw(context, wide, direct, wide_x, wide_dy, wide_dw);
     expect_same(channels(wide_y, 10), y);
     expect_same(channels(wide_dx, 3), dx);
     Tensor cropped = make(w.shape(), Format::plain);

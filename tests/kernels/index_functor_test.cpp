@@ -8,11 +8,7 @@
 #include <vector>
 
 #include "bf/base/random.hpp"
-#include "bf/kernels/cpu_matrix.hpp"
-#include "bf/kernels/cpu_norm.hpp"
-#include "bf/kernels/cpu_pointwise.hpp"
-#include "bf/kernels/cpu_pool.hpp"
-#include "bf/kernels/cpu_update.hpp"
+#include "bf/kernels/dispatch.hpp"
 #include "bf/math/channels.hpp"
 #include "bf/math/index.hpp"
 #include "bf/math/map.hpp"
@@ -69,20 +65,20 @@ Tensor draw(const bf::Shape& shape, DType dtype, std::uint64_t salt = 0, Format 
     Tensor t = Tensor::empty(shape, {DType::f32, bf::cpu_device, format});
     for (float& v : t.span<float>()) v = rng.normal();
     Tensor y = Tensor::empty(shape, {dtype, bf::cpu_device, format});
-    bf::cpu::convert(cpu, t, y);
+    bf::cpu_table().convert(cpu, t, y);
     return y;
 }
 /// A tensor of NaN (of -1 for integers), so that an element that is not written shows.
 Tensor unwritten(const bf::Shape& shape, DType dtype, Format format = Format::plain) {
     Tensor t = Tensor::empty(shape, {dtype, bf::cpu_device, format});
     const bool integer = dtype == DType::i64 || dtype == DType::i32 || dtype == DType::u8;
-    bf::cpu::fill(cpu, t, integer ? 1 : std::nan(""));
+    bf::cpu_table().fill(cpu, t, integer ? 1 : std::nan(""));
     return t;
 }
 Tensor like(const Tensor& t) { return unwritten(t.shape(), t.dtype(), t.format()); }
 Tensor wide(const Tensor& t) {
     Tensor y = Tensor::empty(t.shape(), {DType::f64, bf::cpu_device, t.format()});
-    bf::cpu::convert(cpu, t, y);
+    bf::cpu_table().convert(cpu, t, y);
     return y;
 }
 
@@ -115,7 +111,7 @@ void every_storage(F&& f) {
 template <class S>
 Tensor computed(const Tensor& t) {
     Tensor y = Tensor::empty(t.shape(), {bf::dtype_of<math::Compute<S>>, bf::cpu_device, t.format()});
-    bf::cpu::convert(cpu, t, y);
+    bf::cpu_table().convert(cpu, t, y);
     return y;
 }
 /// bf16 keeps 8 bits: half a unit of the last is at most 2^-8 of a value.
@@ -138,8 +134,8 @@ TEST(Map, PointwiseWithTails) {
                          Gradient{{}, {x.data<S>(), z.data<S>(), dy.data<S>()}, dx.data<S>(), n, aligned});
                 const Tensor cx = computed<S>(x), cz = computed<S>(z), cdy = computed<S>(dy), cy = like(cx),
                              cdx = like(cx);
-                bf::cpu::unary(cpu, bf::Unary::sigmoid, 0, 0, cx, cy);
-                bf::cpu::binary_dz(cpu, bf::Binary::div, cx, cz, cdy, cdx);
+                bf::cpu_table().unary(cpu, bf::Unary::sigmoid, 0, 0, cx, cy);
+                bf::cpu_table().binary_dz(cpu, bf::Binary::div, cx, cz, cdy, cdx);
                 expect_close(y, cy, rounding<S>, "sigmoid");
                 expect_close(dx, cdx, rounding<S>, "div dz");
             }
@@ -151,19 +147,19 @@ TEST(Map, CastFillDropout) {
     const Tensor x = draw({n}, DType::f32), half = unwritten({n}, DType::bf16), want = like(half);
     using Down = math::Cast<float, bf16>;
     for_each(Down::groups(n), Down{x.data<float>(), half.data<bf16>(), n, true});
-    bf::cpu::convert(cpu, x, want);
+    bf::cpu_table().convert(cpu, x, want);
     expect_same_bits(half, want, "f32 to bf16");
     const Tensor up = unwritten({n}, DType::f64), want_up = like(up);
     using Up = math::Cast<bf16, double>;
     for_each(Up::groups(n), Up{half.data<bf16>(), up.data<double>(), n, true});
-    bf::cpu::convert(cpu, half, want_up);
+    bf::cpu_table().convert(cpu, half, want_up);
     expect_same_bits(up, want_up, "bf16 to f64");
 
     const Tensor filled = unwritten({n}, DType::f32), want_filled = like(filled);
     for_each(math::Fill<std::uint32_t>::groups(n),
              math::Fill<std::uint32_t>{static_cast<std::uint32_t*>(filled.raw()), std::bit_cast<std::uint32_t>(1.5f), n,
                                        true});
-    bf::cpu::fill(cpu, want_filled, 1.5);
+    bf::cpu_table().fill(cpu, want_filled, 1.5);
     expect_same_bits(filled, want_filled, "fill");
 
     every_storage([&]<class S>(DType) {
@@ -174,8 +170,8 @@ TEST(Map, CastFillDropout) {
                      math::Dropout<S>{bf::random_key(11, bf::Stream::dropout), 5, static_cast<float>(0.3),
                                       static_cast<T>(1 / (1 - 0.3)), in.data<S>(), y.data<S>(), size, true});
             const Tensor cin = computed<S>(in), cy = like(cin), want_y = like(in);
-            bf::cpu::dropout(cpu, 0.3, 11, 5, cin, cy);
-            bf::cpu::convert(cpu, cy, want_y);
+            bf::cpu_table().dropout(cpu, 0.3, 11, 5, cin, cy);
+            bf::cpu_table().convert(cpu, cy, want_y);
             expect_same_bits(y, want_y, "dropout");
         }
     });
@@ -184,7 +180,7 @@ TEST(Map, CastFillDropout) {
 TEST(Index, TransposeByElementAndByTile) {
     for (const auto& [n, c, h, w] : {std::array<std::int64_t, 4>{2, 3, 5, 7}, {1, 70, 9, 11}, {3, 33, 8, 4}}) {
         const Tensor x = draw({n, c, h, w}, DType::f32), want = unwritten(x.shape(), DType::bf16, Format::nhwc);
-        bf::cpu::convert(cpu, x, want);
+        bf::cpu_table().convert(cpu, x, want);
         const Tensor y = like(want), z = like(want);
         const std::int64_t plane = h * w;
         for_each(x.numel(), math::Transpose<float, bf16>{x.data<float>(), y.data<bf16>(), c, plane});
@@ -206,7 +202,7 @@ TEST(Index, GatherAndScatterRows) {
         const Tensor index = Tensor::from<std::int64_t>({2, 0, 2, 4, 2, 0}, {6});
         const std::int64_t* at = index.data<std::int64_t>();
         const Tensor y = unwritten({6, cols}, DType::f32), want = like(y);
-        bf::cpu::gather_rows(cpu, x, index, want);
+        bf::cpu_table().gather_rows(cpu, x, index, want);
         if (cols % 4 == 0) {
             const math::GatherRows<float, 4> f{x.data<float>(), at, y.data<float>(), cols};
             for_each(f.groups(6), f);
@@ -220,11 +216,11 @@ TEST(Index, GatherAndScatterRows) {
                      want_copies = like(copies);
         const math::GatherRows<float, 1> broadcast{row.data<float>(), nullptr, copies.data<float>(), cols};
         for_each(broadcast.groups(6), broadcast);
-        bf::cpu::broadcast_rows(cpu, row, want_copies);
+        bf::cpu_table().broadcast_rows(cpu, row, want_copies);
         expect_same_bits(copies, want_copies, "broadcast");
 
         const Tensor dy = draw({6, cols}, DType::f32, 4), dx = draw({5, cols}, DType::f32, 5), want_dx = dx.clone();
-        bf::cpu::scatter_add_rows(cpu, dy, index, want_dx);
+        bf::cpu_table().scatter_add_rows(cpu, dy, index, want_dx);
         std::vector<std::int64_t> next(6), first(6);
         for_each(6, math::LinkRows{at, next.data(), first.data(), 6});
         for_each(6 * cols,
@@ -242,7 +238,7 @@ void expect_reductions(bf::Reduce op, double tolerance) {
         std::vector<double> partial(static_cast<std::size_t>(blocks));
         fold(blocks, math::FoldAll<R, T>{x.data<T>(), partial.data(), n, blocks, true});
         fold(1, math::FoldPartials<R, T>{partial.data(), blocks, n, y.data<T>()});
-        bf::cpu::reduce(cpu, op, 1, n, 1, x, want);
+        bf::cpu_table().reduce(cpu, op, 1, n, 1, x, want);
         expect_close(y, want, tolerance, "all");
     }
     for (const auto& [outer, n, inner] :
@@ -255,12 +251,12 @@ void expect_reductions(bf::Reduce op, double tolerance) {
             const math::FoldColumns<R, T> f{math::power_of_two(inner, 32), x.data<T>(), y.data<T>(), n, inner};
             fold(f.blocks(outer), f);
         }
-        bf::cpu::reduce(cpu, op, outer, n, inner, x, want);
+        bf::cpu_table().reduce(cpu, op, outer, n, inner, x, want);
         expect_close(y, want, tolerance, "axis");
         const Tensor dy = draw({outer, inner}, dtype, 7), dx = like(x), want_dx = like(x);
         for_each(x.numel(),
                  math::ReduceGradient<R, T>{n, inner, x.data<T>(), want.data<T>(), dy.data<T>(), dx.data<T>()});
-        bf::cpu::reduce_dx(cpu, op, outer, n, inner, x, want, dy, want_dx);
+        bf::cpu_table().reduce_dx(cpu, op, outer, n, inner, x, want, dy, want_dx);
         expect_same_bits(dx, want_dx, "reduce_dx");
     }
 }
@@ -281,8 +277,8 @@ TEST(Fold, UnitRowsAndSoftmax) {
         const Tensor x = draw({rows, cols}, DType::f64), dy = draw({rows, cols}, DType::f64, 1);
         const Tensor y = like(x), norm = unwritten({rows}, DType::f64), dx = like(x);
         const Tensor want_y = like(x), want_norm = like(norm), want_dx = like(x);
-        bf::cpu::normalize_rows(cpu, x, want_y, want_norm);
-        bf::cpu::normalize_rows_dx(cpu, want_y, want_norm, dy, want_dx);
+        bf::cpu_table().normalize_rows(cpu, x, want_y, want_norm);
+        bf::cpu_table().normalize_rows_dx(cpu, want_y, want_norm, dy, want_dx);
         fold(blocks,
              math::NormalizeRows<double>{columns, x.data<double>(), y.data<double>(), norm.data<double>(), rows, cols});
         fold(blocks, math::NormalizeRowsGradient<double>{columns, y.data<double>(), norm.data<double>(),
@@ -297,8 +293,8 @@ TEST(Fold, UnitRowsAndSoftmax) {
         const Tensor loss = like(norm), lse = like(norm), dlogits = like(x);
         const Tensor want_loss = like(norm), want_lse = like(norm), want_dlogits = like(x),
                      seed = draw({rows}, DType::f64);
-        bf::cpu::softmax_cross_entropy(cpu, logits, labels, want_loss, want_lse);
-        bf::cpu::softmax_cross_entropy_dx(cpu, logits, labels, want_lse, seed, want_dlogits);
+        bf::cpu_table().softmax_cross_entropy(cpu, logits, labels, want_loss, want_lse);
+        bf::cpu_table().softmax_cross_entropy_dx(cpu, logits, labels, want_lse, seed, want_dlogits);
         fold(blocks, math::SoftmaxCrossEntropy<double>{columns, logits.data<double>(), labels.data<std::int64_t>(),
                                                        loss.data<double>(), lse.data<double>(), rows, cols});
         for_each(logits.numel(), math::SoftmaxCrossEntropyGradient<double>{
@@ -350,7 +346,7 @@ void expect_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const
     const math::NormParameters<T> p{gamma.data<T>(), beta.data<T>(), mean.data<T>(), inv.data<T>(),
                                     prelu ? slope.data<T>() : nullptr};
 
-    bf::cpu::batch_norm_eval(cpu, cx, gamma, beta, mean, inv, slope, cr, cy);
+    bf::cpu_table().batch_norm_eval(cpu, cx, gamma, beta, mean, inv, slope, cr, cy);
     const math::BatchNormApply<T, tail> apply{p};
     if constexpr (add)
         channel_map<S, V>(rows, channels, apply, y, {x.data<S>(), r.data<S>()});
@@ -362,8 +358,8 @@ void expect_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const
     for (const bool train : {true, false}) {
         const Tensor dgamma = like(gamma), dbeta = like(gamma), dslope = like(gamma), cdgamma = like(gamma),
                      cdbeta = like(gamma), cdslope = like(gamma);
-        (train ? bf::cpu::batch_norm_train_dx : bf::cpu::batch_norm_eval_dx)(cpu, cx, cdy, gamma, beta, mean, inv,
-                                                                             slope, cdx, cdgamma, cdbeta, cdslope);
+        (train ? bf::cpu_table().batch_norm_train_dx : bf::cpu_table().batch_norm_eval_dx)(
+            cpu, cx, cdy, gamma, beta, mean, inv, slope, cdx, cdgamma, cdbeta, cdslope);
         using Sums = math::BatchNormSums<T, prelu>;
         channel_sums<S, V>(rows, channels, Sums{p}, {dy.data<S>(), x.data<S>()}, nullptr,
                            [&](const math::ChannelChunks& chunks, const double* partial) {
@@ -375,7 +371,7 @@ void expect_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const
         expect_close(dbeta, cdbeta, tight, "dbeta");
         expect_close(dgamma, cdgamma, tight, "dgamma");
         if (prelu) expect_close(dslope, cdslope, tight, "dslope");
-        bf::cpu::fill(cpu, dx, std::nan(""));
+        bf::cpu_table().fill(cpu, dx, std::nan(""));
         math::visit_norm_gradient(train, [&]<bool batch>() {
             const math::BatchNormGradient<T, prelu, batch> op{p, dgamma.data<T>(), dbeta.data<T>(), rows};
             if constexpr (op.inputs == 2)
@@ -403,7 +399,7 @@ void expect_channels(std::int64_t rows, std::int64_t channels) {
     const Tensor want_rm = running_mean.clone(), want_rv = running_var.clone();
     const Tensor cx = computed<S>(x), cdy = computed<S>(dy), cy = like(cx), cdx = like(cx), cmean = like(mean),
                  cinv = like(inv);
-    bf::cpu::batch_norm_train(cpu, cx, gamma, beta, 1e-5, {}, {}, cy, cmean, cinv, 0.1, want_rm, want_rv);
+    bf::cpu_table().batch_norm_train(cpu, cx, gamma, beta, 1e-5, {}, {}, cy, cmean, cinv, 0.1, want_rm, want_rv);
 
     channel_sums<S, V>(
         rows, channels, math::BatchStatistics<S>{x.data<S>(), channels}, {x.data<S>()}, nullptr,
@@ -417,7 +413,7 @@ void expect_channels(std::int64_t rows, std::int64_t channels) {
     expect_close(running_mean, want_rm, tight, "running mean");
     expect_close(running_var, want_rv, tight, "running variance");
     const Tensor again = like(inv);
-    bf::cpu::inverse_std(cpu, want_rv, 10, cinv);
+    bf::cpu_table().inverse_std(cpu, want_rv, 10, cinv);
     for_each(channels, math::InverseStd<T>{want_rv.data<T>(), again.data<T>(), 10});
     expect_same_bits(again, cinv, "inverse_std");
 
@@ -428,10 +424,10 @@ void expect_channels(std::int64_t rows, std::int64_t channels) {
 
     const double loose = std::max(rounding<S>, sizeof(T) == 8 ? 1e-11 : 5e-5);
     const Tensor dslope = like(slope), cdslope = like(slope);
-    bf::cpu::prelu(cpu, cx, slope, cy);
+    bf::cpu_table().prelu(cpu, cx, slope, cy);
     channel_map<S, V>(rows, channels, math::PRelu<T>{slope.data<T>()}, y, {x.data<S>()});
     expect_close(y, cy, loose, "prelu");
-    bf::cpu::prelu_dx(cpu, cx, slope, cdy, cdx, cdslope);
+    bf::cpu_table().prelu_dx(cpu, cx, slope, cdy, cdx, cdslope);
     channel_sums<S, V>(rows, channels, math::PReluSums<T>{slope.data<T>()}, {dy.data<S>(), x.data<S>()}, dx.data<S>(),
                        [&](const math::ChannelChunks& chunks, const double* partial) {
                            return math::JoinSums<T, 1>{chunks, partial, {dslope.data<T>()}, {nullptr}};
@@ -461,22 +457,22 @@ void expect_pools(const bf::PoolGeometry& g) {
     const Tensor y = like(dy), dx = like(x), index = unwritten(dy.shape(), DType::i64, Format::nhwc);
     const Tensor cx = computed<S>(x), cdy = computed<S>(dy), cy = like(cdy), cdx = like(cx), cindex = like(index);
 
-    bf::cpu::max_pool(cpu, g, cx, cy, cindex);
+    bf::cpu_table().max_pool(cpu, g, cx, cy, cindex);
     const math::MaxPool<S, V> max_pool{window, x.data<S>(), y.data<S>(), index.data<std::int64_t>()};
     for_each(max_pool.indices(), max_pool);
     expect_close(y, cy, 0, "max");
     expect_same_bits(index, cindex, "index");
-    bf::cpu::max_pool_dx(cpu, g, cdy, cindex, cdx);
+    bf::cpu_table().max_pool_dx(cpu, g, cdy, cindex, cdx);
     const math::MaxPoolGradient<S, V> max_dx{window, dy.data<S>(), index.data<std::int64_t>(), dx.data<S>()};
     for_each(max_dx.indices(), max_dx);
     expect_close(dx, cdx, rounding<S>, "max dx");
 
-    bf::cpu::avg_pool(cpu, g, cx, cy);
+    bf::cpu_table().avg_pool(cpu, g, cx, cy);
     const math::AveragePool<S, V> average{window, x.data<S>(), y.data<S>()};
     for_each(average.indices(), average);
     expect_close(y, cy, rounding<S>, "average");
-    bf::cpu::avg_pool_dx(cpu, g, cdy, cdx);
-    bf::cpu::fill(cpu, dx, std::nan(""));
+    bf::cpu_table().avg_pool_dx(cpu, g, cdy, cdx);
+    bf::cpu_table().fill(cpu, dx, std::nan(""));
     const math::AveragePoolGradient<S, V> average_dx{window, dy.data<S>(), dx.data<S>()};
     for_each(average_dx.indices(), average_dx);
     expect_close(dx, cdx, rounding<S>, "average dx");
@@ -546,8 +542,8 @@ TEST(MultiTensor, Updates) {
     const bf::math::SgdUpdate sgd{0.1, 0.9, true};
     const bf::math::AdamWUpdate adamw{1e-2, 0.9, 0.999, 1e-8, 0.3, 0.01};
     for (const double factor : {1.3, std::nan("")}) {
-        const auto cpu_sgd = [&](const auto& items, const Tensor& f) { bf::cpu::sgd(cpu, sgd, items, f); };
-        const auto cpu_adamw = [&](const auto& items, const Tensor& f) { bf::cpu::adamw(cpu, adamw, items, f); };
+        const auto cpu_sgd = [&](const auto& items, const Tensor& f) { bf::cpu_table().sgd(cpu, sgd, items, f); };
+        const auto cpu_adamw = [&](const auto& items, const Tensor& f) { bf::cpu_table().adamw(cpu, adamw, items, f); };
         expect_update<float>(sgd, false, factor, cpu_sgd);
         expect_update<double>(sgd, false, factor, cpu_sgd);
         expect_update<float>(adamw, true, factor, cpu_adamw);
@@ -579,7 +575,7 @@ TEST(MultiTensor, NormsAndClipFactors) {
     const auto count = static_cast<std::int64_t>(partial.size());
     fold(count, math::SquareChunks<float>{p.list.data(), p.chunks.data(), partial.data()});
     fold(1, math::FoldPartials<math::Sum, double>{partial.data(), count, 0, got.data<double>()});
-    bf::cpu::sum_squares(cpu, g, want);
+    bf::cpu_table().sum_squares(cpu, g, want);
     expect_close(got, want, 1e-6, "sum of squares");
     // no tensor at all: the sum is written as 0
     fold(1, math::FoldPartials<math::Sum, double>{partial.data(), 0, 0, got.data<double>()});
@@ -595,7 +591,7 @@ TEST(MultiTensor, NormsAndClipFactors) {
             }
             squares.data<double>()[groups - 1] += bad;
             const Tensor factors = like(squares), norm = like(got), want_factors = like(squares), want_norm = like(got);
-            bf::cpu::clip_factors(cpu, limits, squares, want_factors, want_norm);
+            bf::cpu_table().clip_factors(cpu, limits, squares, want_factors, want_norm);
             math::ClipFactors f{
                 squares.data<double>(), factors.data<double>(), norm.data<double>(), groups, 0, 0, limits.global, {}};
             for (f.begin = 0; f.begin < groups; f.begin += f.most) {
