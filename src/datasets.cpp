@@ -135,12 +135,12 @@ Verification score(const ValidationSet& set, const Tensor& embeddings, double x_
     return v;
 }
 
-Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size,
+Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size, const InputFormat& input,
                     const std::function<void(std::int64_t)>& progress) {
     std::vector<std::int64_t> all(static_cast<std::size_t>(set.images->size()));
     std::iota(all.begin(), all.end(), 0);
     double x_norm = 0;
-    const Tensor e = embed(net, *set.images, all, image_size, {}, progress, &x_norm);
+    const Tensor e = embed(net, *set.images, all, image_size, {.input = input}, progress, &x_norm);
     return score(set, e, x_norm);
 }
 

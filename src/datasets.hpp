@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "bf/data/dataset.hpp"
+#include "bf/data/input_format.hpp"
 #include "bf/eval/roc.hpp"
 #include "bf/eval/verification.hpp"
 #include "bf/nn/module.hpp"
@@ -51,7 +52,7 @@ Verification score(const ValidationSet& set, const Tensor& embeddings, double x_
 /// Embeds the images of a set (mirrored image added) and scores its pairs. `progress(done)` is called after each
 /// batch; what it throws ends the work.
 Verification verify(
-    Module& net, const ValidationSet& set, std::int64_t image_size,
+    Module& net, const ValidationSet& set, std::int64_t image_size, const InputFormat& input,
     const std::function<void(std::int64_t)>& progress = [](std::int64_t) {});
 
 /// The same numbers for the trivial baseline: cosine of mean-free grey pixels at 32 x 32.

@@ -35,15 +35,15 @@ int run_embed(const EmbedArguments& a) {
     const std::filesystem::path folder = std::filesystem::path(a.out).parent_path();
     BF_CHECK(folder.empty() || std::filesystem::is_directory(folder), "embed", "--out ", a.out, ": no folder ",
              folder.string(), "; hint: mkdir -p ", folder.string());
-    const auto net = load_model(a.model, exact_device_of(a.device));
+    const Model model = load_model(a.model, exact_device_of(a.device));
     const FileDataset images(find_images(a));
     std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));
     std::iota(all.begin(), all.end(), 0);
     const bool terminal = isatty(STDERR_FILENO) != 0;
     std::int64_t shown = 0;
     const Tensor e =
-        embed(*net, images, all, net->options().image_size, {.batch_size = a.batch, .flip = !a.no_flip},
-              [&](std::int64_t done) {
+        embed(*model.net, images, all, model.image_size,
+              {.batch_size = a.batch, .flip = !a.no_flip, .input = model.input}, [&](std::int64_t done) {
                   if (!terminal && done < images.size() && done - shown < 1000) return;
                   shown = done;
                   std::fprintf(stderr, "%s%lld/%lld images%s", terminal ? "\r" : "", static_cast<long long>(done),

@@ -17,11 +17,11 @@ int run_eval(const EvalArguments& a) {
     ValConfig val{
         .name = a.kind, .kind = a.kind, .root = a.root, .pairs = a.pairs, .only_fold = a.fold, .folds = a.folds};
     if (a.synthetic) val.name = val.kind = "synthetic";
-    std::shared_ptr<IResNet> net;
-    if (!a.pixels) net = load_model(a.model, exact_device_of(a.device));
-    const std::int64_t size = net ? net->options().image_size : 112;
-    const ValidationSet set = open_validation(val, size);
-    const Verification v = net ? verify(*net, set, size) : verify_pixels(set);
+    Model model;
+    if (!a.pixels) model = load_model(a.model, exact_device_of(a.device));
+    const Module* net = model.net.get();
+    const ValidationSet set = open_validation(val, model.image_size);
+    const Verification v = net ? verify(*model.net, set, model.image_size, model.input) : verify_pixels(set);
     if (a.json) {
         std::fputs(v.record(0).line().c_str(), stdout);
     } else {

@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstdio>
 #include <functional>
+#include <memory>
 #include <new>
 
 #include "bf/base/error.hpp"
@@ -10,6 +11,8 @@
 #include "config_toml.hpp"
 
 namespace {
+
+using namespace bf::program;
 
 /// What CLI11 could not place, with the nearest known name.
 std::string with_hint(const CLI::App& app, const std::string& message, int argc, char** argv) {
@@ -34,75 +37,94 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
     return message + "; hint: bf --help, bf COMMAND --help";
 }
 
+using Chosen = std::function<int()>;  ///< what the command line asks for
+
+void add_train(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<TrainArguments>();
+    CLI::App* c = app.add_subcommand("train", "Train as a TOML file says; results go to the folder `output`");
+    c->add_option("config", a->config, "TOML file (see --help-config)");
+    c->add_option("--set", a->settings, "Change a key, such as --set broadface.queue=8192 (repeatable)")
+        ->take_all()
+        ->allow_extra_args(false);
+    c->add_option("--resume", a->resume, "Continue the run in this folder from its newest intact checkpoint");
+    c->add_option("--output", a->output, "Folder of a new run (the key output)");
+    c->add_option("--device", a->device, "cpu or cuda (the key device)")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_flag("--quiet", a->quiet, "No progress on stderr");
+    c->add_flag("--help-config", a->help_config, "List every key with its default and meaning");
+    c->callback([a, &chosen] { chosen = [a] { return run_train(*a); }; });
+}
+
+void add_eval(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<EvalArguments>();
+    CLI::App* c = app.add_subcommand("eval", "Verify pairs with a trained network");
+    c->add_option("--model", a->model, "model.safetensors, a checkpoint, or a run folder");
+    c->add_option("--pairs", a->pairs, "LFW's pairs.txt, or with --kind list lines `path1 path2 0|1`");
+    c->add_option("--root", a->root, "Folder that the images are relative to");
+    c->add_option("--kind", a->kind, "lfw or list")->check(CLI::IsMember({"lfw", "list"}));
+    c->add_option("--fold", a->fold, "Take one fold of LFW's file alone (dealt out to --folds folds)")
+        ->check(CLI::Range(0, 1000));
+    c->add_option("--folds", a->folds, "Folds of a single fold or of a list")->check(CLI::Range(2, 1000));
+    c->add_option("--out", a->out, "Folder for eval.json and roc.csv");
+    c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_flag("--pixels", a->pixels, "Pixel cosine instead of a network: the trivial baseline");
+    c->add_flag("--synthetic", a->synthetic, "Pairs of drawn faces instead of files");
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_eval(*a); }; });
+}
+
+void add_embed(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<EmbedArguments>();
+    CLI::App* c =
+        app.add_subcommand("embed", "Embed images: OUT.npy with one row an image, OUT.txt with the file names");
+    c->add_option("--model", a->model, "model.safetensors, a checkpoint, or a run folder")->required();
+    c->add_option("--images", a->images,
+                  "Folder, searched with its sub-folders; with --list the folder its paths are relative to");
+    c->add_option("--list", a->list, "List of path<TAB>label");
+    c->add_option("--out", a->out, "Prefix of the two files")->required();
+    c->add_option("--batch", a->batch, "Images at a time")->check(CLI::Range(1, 4096));
+    c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_flag("--no-flip", a->no_flip, "Do not add the embedding of the mirror image");
+    c->callback([a, &chosen] { chosen = [a] { return run_embed(*a); }; });
+}
+
+void add_info(CLI::App& app, Chosen& chosen) {
+    const auto json = std::make_shared<bool>(false);
+    CLI::App* c = app.add_subcommand("info", "What was built, the machine, the networks");
+    c->add_flag("--json", *json, "Print one JSON object");
+    c->callback([json, &chosen] { chosen = [json] { return run_info(*json); }; });
+}
+
+void add_doctor(CLI::App& app, Chosen& chosen) {
+    const auto json = std::make_shared<bool>(false);
+    CLI::App* c =
+        app.add_subcommand("doctor", "Build, machine, GPUs and libraries; causes and cures of what is missing");
+    c->add_flag("--json", *json, "Print one JSON object");
+    c->callback([json, &chosen] { chosen = [json] { return run_doctor(*json); }; });
+}
+
+void add_demo(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<DemoArguments>();
+    CLI::App* c = app.add_subcommand("demo", "Train ArcFace and BroadFace on drawn faces and compare them");
+    c->add_option("--output", a->output, "Folder; runs of an earlier demo in it are replaced");
+    c->add_option("--seeds", a->seeds, "Seeds of each method");
+    c->add_option("--steps", a->steps, "Steps of a run (0: the default)");
+    c->add_flag("--quick", a->quick, "A toy size, to see that it runs");
+    c->callback([a, &chosen] { chosen = [a] { return run_demo(*a); }; });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-    using namespace bf::program;
     CLI::App app{"bf trains and tests face recognition networks, with BroadFace as an optimizer stage."};
     app.set_version_flag("--version", [] { return build_facts(); });
     app.require_subcommand(1);
-    std::function<int()> chosen;
-
-    TrainArguments train;
-    CLI::App* t = app.add_subcommand("train", "Train as a TOML file says; results go to the folder `output`");
-    t->add_option("config", train.config, "TOML file (see --help-config)");
-    t->add_option("--set", train.settings, "Change a key, such as --set broadface.queue=8192 (repeatable)")
-        ->take_all()
-        ->allow_extra_args(false);
-    t->add_option("--resume", train.resume, "Continue the run in this folder from its newest intact checkpoint");
-    t->add_option("--output", train.output, "Folder of a new run (the key output)");
-    t->add_option("--device", train.device, "cpu or cuda (the key device)")->check(CLI::IsMember({"cpu", "cuda"}));
-    t->add_flag("--quiet", train.quiet, "No progress on stderr");
-    t->add_flag("--help-config", train.help_config, "List every key with its default and meaning");
-    t->callback([&] { chosen = [&] { return run_train(train); }; });
-
-    EvalArguments eval;
-    CLI::App* e = app.add_subcommand("eval", "Verify pairs with a trained network");
-    e->add_option("--model", eval.model, "model.safetensors, a checkpoint, or a run folder");
-    e->add_option("--pairs", eval.pairs, "LFW's pairs.txt, or with --kind list lines `path1 path2 0|1`");
-    e->add_option("--root", eval.root, "Folder that the images are relative to");
-    e->add_option("--kind", eval.kind, "lfw or list")->check(CLI::IsMember({"lfw", "list"}));
-    e->add_option("--fold", eval.fold, "Take one fold of LFW's file alone (dealt out to --folds folds)")
-        ->check(CLI::Range(0, 1000));
-    e->add_option("--folds", eval.folds, "Folds of a single fold or of a list")->check(CLI::Range(2, 1000));
-    e->add_option("--out", eval.out, "Folder for eval.json and roc.csv");
-    e->add_option("--device", eval.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
-    e->add_flag("--pixels", eval.pixels, "Pixel cosine instead of a network: the trivial baseline");
-    e->add_flag("--synthetic", eval.synthetic, "Pairs of drawn faces instead of files");
-    e->add_flag("--json", eval.json, "Print one JSON object");
-    e->callback([&] { chosen = [&] { return run_eval(eval); }; });
-
-    EmbedArguments embed;
-    CLI::App* m =
-        app.add_subcommand("embed", "Embed images: OUT.npy with one row an image, OUT.txt with the file names");
-    m->add_option("--model", embed.model, "model.safetensors, a checkpoint, or a run folder")->required();
-    m->add_option("--images", embed.images,
-                  "Folder, searched with its sub-folders; with --list the folder its paths are relative to");
-    m->add_option("--list", embed.list, "List of path<TAB>label");
-    m->add_option("--out", embed.out, "Prefix of the two files")->required();
-    m->add_option("--batch", embed.batch, "Images at a time")->check(CLI::Range(1, 4096));
-    m->add_option("--device", embed.device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
-    m->add_flag("--no-flip", embed.no_flip, "Do not add the embedding of the mirror image");
-    m->callback([&] { chosen = [&] { return run_embed(embed); }; });
-
-    bool info_json = false;
-    CLI::App* i = app.add_subcommand("info", "What was built, the machine, the networks");
-    i->add_flag("--json", info_json, "Print one JSON object");
-    i->callback([&] { chosen = [&] { return run_info(info_json); }; });
-
-    bool doctor_json = false;
-    CLI::App* r =
-        app.add_subcommand("doctor", "Build, machine, GPUs and libraries; causes and cures of what is missing");
-    r->add_flag("--json", doctor_json, "Print one JSON object");
-    r->callback([&] { chosen = [&] { return run_doctor(doctor_json); }; });
-
-    DemoArguments demo;
-    CLI::App* d = app.add_subcommand("demo", "Train ArcFace and BroadFace on drawn faces and compare them");
-    d->add_option("--output", demo.output, "Folder; runs of an earlier demo in it are replaced");
-    d->add_option("--seeds", demo.seeds, "Seeds of each method");
-    d->add_option("--steps", demo.steps, "Steps of a run (0: the default)");
-    d->add_flag("--quick", demo.quick, "A toy size, to see that it runs");
-    d->callback([&] { chosen = [&] { return run_demo(demo); }; });
+    Chosen chosen;
+    add_train(app, chosen);
+    add_eval(app, chosen);
+    add_embed(app, chosen);
+    add_info(app, chosen);
+    add_doctor(app, chosen);
+    add_demo(app, chosen);
 
     std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of the write, with message and clean-up
     try {

@@ -51,7 +51,7 @@ Precision precision_of(const RunConfig& c, Device device) {
     return {DType::f32, c.precision == "tf32", c.precision == "tf32" ? "tf32" : "f32"};
 }
 
-std::shared_ptr<IResNet> network_of(const RunConfig& c, Device device, DType compute) {
+std::shared_ptr<Module> network_of(const RunConfig& c, Device device, DType compute) {
     return iresnet(c.network, {.embedding_size = c.embedding_size,
                                .image_size = c.image_size,
                                .dropout = c.dropout,
@@ -61,7 +61,7 @@ std::shared_ptr<IResNet> network_of(const RunConfig& c, Device device, DType com
                                .device = device});
 }
 
-std::shared_ptr<IResNet> load_model(const std::filesystem::path& path, Device device) {
+Model load_model(const std::filesystem::path& path, Device device) {
     namespace fs = std::filesystem;
     fs::path file = path;
     if (fs::is_directory(path)) {
@@ -106,7 +106,7 @@ std::shared_ptr<IResNet> load_model(const std::filesystem::path& path, Device de
     auto net = std::make_shared<IResNet>(shape);
     net->load_state(state);
     net->eval();
-    return net;
+    return {.net = net, .network = metadata["bf.network"], .embedding_size = dim, .image_size = size};
 }
 
 }  // namespace bf::program

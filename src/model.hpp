@@ -5,6 +5,7 @@
 #include <string>
 
 #include "bf/core/device_runtime.hpp"
+#include "bf/data/input_format.hpp"
 #include "bf/math/margin.hpp"
 #include "bf/models/iresnet.hpp"
 #include "bf/train/config.hpp"
@@ -26,15 +27,23 @@ Precision precision_of(const RunConfig& config, Device device);
 /// The margin head that a configuration names.
 Margin margin_of(const RunConfig& config);
 /// The network that a configuration names.
-std::shared_ptr<IResNet> network_of(const RunConfig& config, Device device = cpu_device, DType compute = DType::f32);
+std::shared_ptr<Module> network_of(const RunConfig& config, Device device = cpu_device, DType compute = DType::f32);
 /// What a model file says of itself.
 std::map<std::string, std::string> model_metadata(const RunConfig& config);
 
 /// The device of `--device` for evaluations: set to full f32, as the evaluations of a run on the CPU.
 Device exact_device_of(const std::string& name);
 
+/// A network with what must be known to use it.
+struct Model {
+    std::shared_ptr<Module> net;
+    std::string network;  ///< "r100", ...
+    std::int64_t embedding_size = 512, image_size = 112;
+    InputFormat input{};
+};
+
 /// Loads a network from a run folder (its model or newest checkpoint) or a model file, whose metadata names the
 /// network; it computes in f32.
-std::shared_ptr<IResNet> load_model(const std::filesystem::path& path, Device device = cpu_device);
+Model load_model(const std::filesystem::path& path, Device device = cpu_device);
 
 }  // namespace bf::program

@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-std::unique_ptr<Optimizer> optimizer_of(const RunConfig& c, const IResNet& net, const Var& w) {
+std::unique_ptr<Optimizer> optimizer_of(const RunConfig& c, const Module& net, const Var& w) {
     const bool all = c.clip_scope == "all";
     std::vector<ParameterGroup> groups(2);
     groups[0] = {.parameters = net.parameters(),
@@ -57,7 +57,7 @@ Schedule schedule_of(const RunConfig& c, std::uint64_t steps_per_epoch, std::uin
 }
 
 /// Encodes images as training does (batch statistics) and leaves the running statistics as they were.
-Tensor encode_as_training(IResNet& net, const Tensor& images) {
+Tensor encode_as_training(Module& net, const Tensor& images) {
     std::vector<Tensor> before;
     for (const auto& [name, buffer] : net.buffers()) before.push_back(buffer.clone());
     const NoGrad no_grad;
@@ -127,7 +127,7 @@ std::string title_of(const std::filesystem::path& folder) {
     return (full.has_filename() ? full : full.parent_path()).filename().string();
 }
 
-Record queue_record(BroadFace& broad, IResNet& net, const Var& w, const Dataset& data, const RunConfig& c,
+Record queue_record(BroadFace& broad, Module& net, const Var& w, const Dataset& data, const RunConfig& c,
                     std::uint64_t step) {
     const QueueTelemetry t = broad.telemetry(w.value(), step);
     Record r("queue");
@@ -462,7 +462,7 @@ class Session {
         last_.clear();
         try {
             for (const ValidationSet& set : sets_) {
-                last_.push_back(verify(*net_, set, config_.image_size, [&](std::int64_t) {
+                last_.push_back(verify(*net_, set, config_.image_size, {}, [&](std::int64_t) {
                     if (stop_asked()) throw Stopped{};
                 }));
                 progress_.line("step " + std::to_string(trainer_.steps()) + "  " + last_.back().line());
@@ -493,7 +493,7 @@ class Session {
     std::string data_facts_;
     Loader loader_;
     std::vector<ValidationSet> sets_;
-    std::shared_ptr<IResNet> net_;
+    std::shared_ptr<Module> net_;
     Var w_;
     std::unique_ptr<Optimizer> optimizer_;
     std::uint64_t micro_, per_epoch_, total_;  ///< micro-batches of a step; steps of an epoch, and of the run

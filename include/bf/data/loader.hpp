@@ -14,19 +14,14 @@
 #include "bf/core/parallel.hpp"
 #include "bf/core/tensor.hpp"
 #include "bf/data/dataset.hpp"
+#include "bf/data/input_format.hpp"
 #include "bf/data/transform.hpp"
 
 namespace bf {
 
-/// Writes an image as (x / 255 - 0.5) / 0.5 into H * W * 3 floats, RGB, channels innermost.
-inline void write_normalized(const Image& image, float* out) {
-    for (std::size_t i = 0; i < image.pixels.size(); ++i)
-        out[i] = static_cast<float>(image.pixels[i]) * (2.0f / 255) - 1;
-}
-
 /// One batch of training images.
 struct Batch {
-    Tensor images;   ///< [B, 3, S, S] f32 nhwc in [-1, 1]
+    Tensor images;   ///< [B, 3, S, S] f32 nhwc, as LoaderOptions::input says
     Tensor labels;   ///< [B] i64
     Tensor indices;  ///< [B] i64 places in the dataset
     std::uint64_t epoch = 0;
@@ -42,6 +37,7 @@ struct LoaderOptions {
     int prefetch = 4;  ///< batches made ahead
     bool shuffle = true;
     Augment augment{};
+    InputFormat input{};
     double max_bad_share = 0;  ///< share of images that may be unreadable; they are replaced, counted and listed
 };
 
@@ -193,7 +189,7 @@ class Loader {
             image = to_square(image, options_.image_size);
             Rng rng(options_.seed, Stream::augment, epoch, static_cast<std::uint64_t>(index));
             options_.augment(image, rng);
-            write_normalized(image, b.images.data<float>() + i * 3 * size * size);
+            write_input(image, options_.input, b.images.data<float>() + i * 3 * size * size);
             b.labels.data<std::int64_t>()[i] = dataset_.label(index);
             b.indices.data<std::int64_t>()[i] = index;
         }
@@ -215,7 +211,7 @@ class Loader {
 /// The named images as one batch [n, 3, S, S], without augmentation, mirrored on request. The first image in order
 /// that cannot be read is thrown.
 inline Tensor load_images(const Dataset& dataset, std::span<const std::int64_t> indices, int image_size,
-                          bool flip = false) {
+                          bool flip = false, const InputFormat& format = {}) {
     const auto n = static_cast<std::int64_t>(indices.size());
     Tensor images = Tensor::empty({n, 3, image_size, image_size}, {.format = Format::nhwc});
     std::vector<std::exception_ptr> errors(indices.size());
@@ -223,7 +219,7 @@ inline Tensor load_images(const Dataset& dataset, std::span<const std::int64_t> 
         for (std::int64_t i = begin; i < end; ++i) try {
                 Image image = to_square(dataset.image(indices[static_cast<std::size_t>(i)]), image_size);
                 if (flip) flip_horizontal(image);
-                write_normalized(image, images.data<float>() + i * 3 * image_size * image_size);
+                write_input(image, format, images.data<float>() + i * 3 * image_size * image_size);
             } catch (...) {
                 errors[static_cast<std::size_t>(i)] = std::current_exception();
             }

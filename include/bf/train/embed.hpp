@@ -12,6 +12,7 @@ namespace bf {
 struct EmbedOptions {
     std::int64_t batch_size = 64;
     bool flip = true;  ///< add the embedding of the mirrored image (InsightFace's protocol)
+    InputFormat input{};
 };
 
 /// Raw embeddings [n, D] f32 (not normalised) of the named images of a dataset, in evaluation mode; the network and
@@ -33,7 +34,8 @@ Tensor embed(Module& net, const Dataset& images, std::span<const std::int64_t> i
         const std::int64_t end = std::min(n, begin + options.batch_size);
         const auto some = indices.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
         const auto pass = [&](bool flip) {
-            const Tensor x = load_images(images, some, static_cast<int>(image_size), flip).to(net.device());
+            const Tensor x =
+                load_images(images, some, static_cast<int>(image_size), flip, options.input).to(net.device());
             const Tensor e = net(Var(x)).value().to(cpu_device);
             norms += mean_norm(e) * static_cast<double>(end - begin);
             return e;
