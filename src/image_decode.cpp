@@ -2,6 +2,7 @@
 #include <cctype>
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -15,6 +16,20 @@
 #include <jpeglib.h>
 #endif
 #ifdef BF_HAVE_STB
+namespace {
+/// Bytes that stb_image may still take for the image being decoded: it believes the lengths that a file states, and
+/// inflates whatever a file holds.
+thread_local std::size_t stb_budget = 0;
+void* stb_reallocate(void* old, std::size_t before, std::size_t bytes) {
+    if (bytes > before && bytes - before > stb_budget) return nullptr;
+    void* p = std::realloc(old, bytes);
+    if (p) stb_budget -= bytes > before ? bytes - before : 0;
+    return p;
+}
+}  // namespace
+#define STBI_MALLOC(bytes) stb_reallocate(nullptr, 0, bytes)
+#define STBI_REALLOC_SIZED(p, before, bytes) stb_reallocate(p, before, bytes)
+#define STBI_FREE(p) std::free(p)
 #define STB_IMAGE_IMPLEMENTATION
 #define STB_IMAGE_STATIC
 #define STBI_NO_STDIO
@@ -111,9 +126,13 @@ Image stb_to_rgb(Bytes bytes, const std::string& name, const DecodeLimits& limit
     const auto* data = reinterpret_cast<const stbi_uc*>(bytes.data());
     const int size = static_cast<int>(bytes.size());
     int width = 0, height = 0, channels = 0;
+    stb_budget = std::size_t{1} << 18;
     if (!stbi_info_from_memory(data, size, &width, &height, &channels))
         bad(name, concat("damaged image: ", stbi_failure_reason()));
     check_size(name, width, height, limits);
+    // what a sound file needs: its own data, rows as they are stored (up to 16 bits, four channels), and copies of them
+    const std::size_t rows = static_cast<std::size_t>(width) * static_cast<std::size_t>(height) * 8;
+    stb_budget = 2 * bytes.size() + 6 * rows + (std::size_t{1} << 18);
     const std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
         stbi_load_from_memory(data, size, &width, &height, &channels, 3), stbi_image_free);
     if (!pixels) bad(name, concat("damaged image: ", stbi_failure_reason()));

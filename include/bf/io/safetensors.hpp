@@ -1,7 +1,6 @@
 #pragma once
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <string>
@@ -11,6 +10,7 @@
 #include "bf/io/atomic_file.hpp"
 #include "bf/io/crc32c.hpp"
 #include "bf/io/json.hpp"
+#include "bf/io/source.hpp"
 
 // safetensors: u64 little-endian header size, a JSON header, then the tensors without gaps. The reader checks all rules
 // of the format before it allocates: header at most 100,000,000 bytes, offsets contiguous from 0 to the file's end.
@@ -67,25 +67,19 @@ inline void save_safetensors(const std::filesystem::path& path, const std::map<s
     file.commit();
 }
 
-/// Reads a file; a data Error names the file, the tensor and what is wrong.
-inline SafeTensors load_safetensors(const std::filesystem::path& path) {
-    const std::string name = path.string();
-    std::error_code error;
-    BF_CHECK_DATA(std::filesystem::is_regular_file(path, error), name, "cannot be read; hint: does the file exist?");
-    std::ifstream in(path, std::ios::binary);
-    if (!in) fail(ErrorCode::runtime, name, "cannot be opened: ", std::strerror(errno));
-    const std::uint64_t file_size = std::filesystem::file_size(path);
-    unsigned char size_bytes[8];
-    in.read(reinterpret_cast<char*>(size_bytes), 8);
-    BF_CHECK_DATA(in, name, "file ends early: want 8 bytes of header size; got ", file_size, " bytes");
-    std::uint64_t header_size = 0;
-    for (int i = 0; i < 8; ++i) header_size |= std::uint64_t{size_bytes[i]} << (8 * i);
+/// Reads a file or other source; a data Error names it, the tensor and what is wrong. Beside the tensors it allocates
+/// at most a small multiple of the header, which is checked against the size first.
+inline SafeTensors load_safetensors(const Source& in) {
+    const std::string& name = in.name();
+    const std::uint64_t file_size = in.size();
+    BF_CHECK_DATA(file_size >= 8, name, "file ends early: want 8 bytes of header size; got ", file_size, " bytes");
+    const auto header_size = in.number<std::uint64_t>(0);
     BF_CHECK_DATA(header_size <= detail::max_header && header_size <= file_size - 8, name, "header size; got ",
                   header_size, ", want at most ", std::min(detail::max_header, file_size - 8),
                   "; hint: is it a safetensors file?");
     std::string text(header_size, '\0');
-    in.read(text.data(), static_cast<std::streamsize>(header_size));
-    BF_CHECK_DATA(in && !text.empty() && text[0] == '{', name, "header does not start with a brace");
+    in.read(8, std::as_writable_bytes(std::span(text)));
+    BF_CHECK_DATA(!text.empty() && text[0] == '{', name, "header does not start with a brace");
     while (!text.empty() && text.back() == ' ') text.pop_back();
     BF_CHECK_DATA(text.back() == '}', name, "header is padded with something else than blanks");
     const Json header = parse_json(text, name);
@@ -147,11 +141,11 @@ inline SafeTensors load_safetensors(const std::filesystem::path& path) {
                   8 + header_size + at, "; hint: is the file cut?");
     for (const Entry& e : entries) {
         Tensor t = Tensor::empty(e.shape, {.dtype = e.dtype});
-        in.read(static_cast<char*>(t.host()), static_cast<std::streamsize>(t.bytes()));
-        BF_CHECK_DATA(in, name, e.name, ": reading failed");
+        in.read(8 + header_size + e.begin, {static_cast<std::byte*>(t.host()), t.bytes()});
         out.tensors[e.name] = t;
     }
     return out;
 }
+inline SafeTensors load_safetensors(const std::filesystem::path& path) { return load_safetensors(FileSource(path)); }
 
 }  // namespace bf
