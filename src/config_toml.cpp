@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <initializer_list>
 #include <map>
 #include <sstream>
 
@@ -222,7 +221,12 @@ RunConfig read(toml::table& table, const std::string& name) {
     reader.finish();
     const toml::node* margins = table.get("margin_list");
     check_margins(config, margins, margins ? place(*margins, name) : name);
-    BF_CHECK(config.image_size % 16 == 0, name, "image_size: got ", config.image_size, ", want a multiple of 16");
+    const NetworkFacts& facts = network_facts(config.network);
+    config.network = facts.name;
+    if (!table.get("image_size")) config.image_size = facts.image_size;
+    BF_CHECK(image_size_fits(facts, config.image_size), name, "image_size: got ", config.image_size,
+             ", want a multiple of ", facts.image_step, ", from ", std::max(facts.image_step, facts.smallest),
+             " on, for ", facts.name);
     BF_CHECK(config.data.kind == "synthetic" || !config.data.root.empty(), name,
              "data.root: missing; want the image folder of kind ", config.data.kind);
     BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name,
@@ -236,7 +240,7 @@ RunConfig read(toml::table& table, const std::string& name) {
 class Writer {
   public:
     void text(const std::string& name, const std::string& value, const char*) { put(name, json_quote(value)); }
-    void choice(const std::string& name, const std::string& value, const char*, std::initializer_list<const char*>) {
+    void choice(const std::string& name, const std::string& value, const char*, const std::vector<std::string>&) {
         put(name, json_quote(value));
     }
     void number(const std::string& name, double value, const char*, double, double) {

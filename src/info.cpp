@@ -6,7 +6,7 @@
 
 #include "bf/base/version.hpp"
 #include "bf/core/parallel.hpp"
-#include "bf/models/iresnet.hpp"
+#include "bf/models/network.hpp"
 #include "bf/train/metrics.hpp"
 #include "commands.hpp"
 
@@ -55,12 +55,12 @@ int run_info(bool json) {
     }
     std::printf(
         "%s\n%.1f GiB memory, %d compute threads (BF_THREADS or threads = N changes that)\ndevices built: %s "
-        "(bf doctor says more)\n\nnetworks (112 x 112, 512-d):\n",
+        "(bf doctor says more)\n\nnetworks (512-d):\n",
         build_facts().c_str(), memory_gib(), cpu_pool().threads(), devices);
-    for (const char* name : {"iresnet_small", "r18", "r34", "r50", "r100", "r200"}) {
-        const IResNetOptions options = iresnet_options(name);
-        std::printf("  %-14s %8.3f GMAC\n", name, 1e-9 * static_cast<double>(multiply_accumulates(options)));
-    }
+    for (const NetworkFacts& f : networks())
+        std::printf("  %-18s %8.3f GMAC at %3lld x %3lld%s\n", f.name.c_str(),
+                    1e-9 * static_cast<double>(network_macs(f.name)), static_cast<long long>(f.image_size),
+                    static_cast<long long>(f.image_size), f.alias.empty() ? "" : (", alias " + f.alias).c_str());
     std::printf(
         "margin heads: arcface, cosface, combined, sphereface, softmax; exact or straight-through gradients\n"
         "images: JPEG, PNG, PGM, PPM; data: synthetic faces, folders, lists, LFW pairs, pair lists\n"

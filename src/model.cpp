@@ -11,7 +11,7 @@ std::map<std::string, std::string> model_metadata(const RunConfig& c) {
             {"bf.network", c.network},
             {"bf.embedding_size", std::to_string(c.embedding_size)},
             {"bf.image_size", std::to_string(c.image_size)},
-            {"bf.input", "RGB, (x / 255 - 0.5) / 0.5"}};
+            {"bf.input", to_text(network_facts(c.network).input)}};
 }
 
 Margin margin_of(const RunConfig& c) {
@@ -52,13 +52,13 @@ Precision precision_of(const RunConfig& c, Device device) {
 }
 
 std::shared_ptr<Module> network_of(const RunConfig& c, Device device, DType compute) {
-    return iresnet(c.network, {.embedding_size = c.embedding_size,
-                               .image_size = c.image_size,
-                               .dropout = c.dropout,
-                               .seed = static_cast<std::uint64_t>(c.seed),
-                               .compute = compute,
-                               .activation_checkpointing = c.activation_checkpointing,
-                               .device = device});
+    return make_network(c.network, {.embedding_size = c.embedding_size,
+                                    .image_size = c.image_size,
+                                    .dropout = c.dropout,
+                                    .seed = static_cast<std::uint64_t>(c.seed),
+                                    .compute = compute,
+                                    .activation_checkpointing = c.activation_checkpointing,
+                                    .device = device});
 }
 
 Model load_model(const std::filesystem::path& path, Device device) {
@@ -92,21 +92,25 @@ Model load_model(const std::filesystem::path& path, Device device) {
     BF_CHECK_DATA(dim >= 2 && dim <= 65536 && size >= 16 && size <= 1024 && size % 16 == 0, file.string(),
                   "sizes in the metadata; got embedding_size ", dim, ", image_size ", size,
                   ", want 2..65536 and a multiple of 16 in 16..1024");
-    IResNetOptions shape;
+    const NetworkOptions options{.embedding_size = dim, .image_size = size, .device = device};
+    NetworkFacts facts;
+    NetworkHead head;
     try {
-        shape = iresnet_options(metadata["bf.network"], {.embedding_size = dim, .image_size = size, .device = device});
+        facts = network_facts(metadata["bf.network"]);
+        head = network_head(facts.name, options);
     } catch (const Error& e) {
         fail(ErrorCode::data, file.string(), e.what());
     }
-    const Shape want{dim, shape.channels.back() * (size / 16) * (size / 16)};
-    const auto fc = state.find("fc.weight");
-    BF_CHECK_DATA(fc != state.end() && fc->second.shape() == want, file.string(), "fc.weight; got ",
-                  fc == state.end() ? "none" : fc->second.str(), ", want ", want.str(), " (", metadata["bf.network"],
+    const auto found = state.find(head.name);
+    BF_CHECK_DATA(found != state.end() && found->second.shape() == head.shape, file.string(), head.name, "; got ",
+                  found == state.end() ? "none" : found->second.str(), ", want ", head.shape.str(), " (", facts.name,
                   " of the metadata)");
-    auto net = std::make_shared<IResNet>(shape);
+    const auto input = metadata.find("bf.input");
+    if (input != metadata.end()) facts.input = parse_input_format(input->second, file.string());
+    const auto net = make_network(facts.name, options);
     net->load_state(state);
     net->eval();
-    return {.net = net, .network = metadata["bf.network"], .embedding_size = dim, .image_size = size};
+    return {.net = net, .network = facts.name, .embedding_size = dim, .image_size = size, .input = facts.input};
 }
 
 }  // namespace bf::program

@@ -7,7 +7,7 @@
 #include "bf/core/device_runtime.hpp"
 #include "bf/data/input_format.hpp"
 #include "bf/math/margin.hpp"
-#include "bf/models/iresnet.hpp"
+#include "bf/models/network.hpp"
 #include "bf/train/config.hpp"
 
 namespace bf::program {
@@ -43,7 +43,7 @@ struct Model {
 };
 
 /// Loads a network from a run folder (its model or newest checkpoint) or a model file, whose metadata names the
-/// network; it computes in f32.
+/// network and its input (bf.input, see to_text(); without it the network's own); it computes in f32.
 Model load_model(const std::filesystem::path& path, Device device = cpu_device);
 
 }  // namespace bf::program

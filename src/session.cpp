@@ -139,7 +139,8 @@ Record queue_record(BroadFace& broad, Module& net, const Var& w, const Dataset& 
     std::vector<std::int64_t> slots;
     const std::vector<std::int64_t> images = broad.sample_indices(128, slots);
     if (images.size() > 1) {
-        const Tensor now = encode_as_training(net, load_images(data, images, static_cast<int>(c.image_size)));
+        const Tensor now = encode_as_training(
+            net, load_images(data, images, static_cast<int>(c.image_size), false, network_facts(c.network).input));
         const QueueDrift drift = broad.drift(w.value(), now, slots);
         r.put("cos_compensated", drift.compensated).put("cos_plain", drift.plain);
     }
@@ -186,6 +187,7 @@ LoaderOptions loader_options(const RunConfig& c) {
             .augment = {a.flip, static_cast<int>(a.crop_pad), static_cast<float>(a.brightness),
                         static_cast<float>(a.contrast), static_cast<float>(a.saturation), static_cast<float>(a.erase),
                         static_cast<float>(a.low_resolution)},
+            .input = network_facts(c.network).input,
             .max_bad_share = c.data.max_bad_share};
 }
 
@@ -462,9 +464,10 @@ class Session {
         last_.clear();
         try {
             for (const ValidationSet& set : sets_) {
-                last_.push_back(verify(*net_, set, config_.image_size, {}, [&](std::int64_t) {
-                    if (stop_asked()) throw Stopped{};
-                }));
+                last_.push_back(
+                    verify(*net_, set, config_.image_size, network_facts(config_.network).input, [&](std::int64_t) {
+                        if (stop_asked()) throw Stopped{};
+                    }));
                 progress_.line("step " + std::to_string(trainer_.steps()) + "  " + last_.back().line());
             }
         } catch (const Stopped&) {

@@ -1,7 +1,9 @@
 #pragma once
 #include <array>
-#include <map>
+#include <charconv>
+#include <cmath>
 #include <string>
+#include <string_view>
 
 #include "bf/base/error.hpp"
 #include "bf/data/image.hpp"
@@ -25,6 +27,52 @@ inline InputFormat imagenet_input() {
         f.scale[c] = static_cast<float>(1 / (255 * deviation[c]));
         f.shift[c] = static_cast<float>(-mean[c] / deviation[c]);
     }
+    return f;
+}
+
+/// "RGB, x * 0.007843138 0.007843138 0.007843138 + -1 -1 -1": how a model file records its input (x: 0..255), exactly.
+inline std::string to_text(const InputFormat& f) {
+    std::string text = f.bgr ? "BGR, x *" : "RGB, x *";
+    const auto put = [&text](const std::array<float, 3>& values) {
+        for (const float v : values) {
+            char digits[32];
+            text += ' ';
+            text.append(digits, std::to_chars(digits, digits + sizeof digits, v).ptr);
+        }
+    };
+    put(f.scale);
+    text += " +";
+    put(f.shift);
+    return text;
+}
+
+/// The format that to_text() wrote, or the default for the phrase that files of bf 0.1 have; a data Error names
+/// `where` for anything else.
+inline InputFormat parse_input_format(std::string_view text, const std::string& where) {
+    InputFormat f;
+    if (text == "RGB, (x / 255 - 0.5) / 0.5") return f;
+    const std::string_view whole = text;
+    const auto want = [&](bool holds) {
+        BF_CHECK_DATA(holds, where, "input format; got ", whole.substr(0, 100), ", want such as ", to_text({}));
+    };
+    const auto skip = [&](std::string_view word) {
+        want(text.substr(0, word.size()) == word);
+        text.remove_prefix(word.size());
+    };
+    const auto take = [&](std::array<float, 3>& values) {
+        for (float& v : values) {
+            skip(" ");
+            const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+            want(error == std::errc() && std::isfinite(v));
+            text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+        }
+    };
+    f.bgr = text.substr(0, 3) == "BGR";
+    skip(f.bgr ? "BGR, x *" : "RGB, x *");
+    take(f.scale);
+    skip(" +");
+    take(f.shift);
+    want(text.empty());
     return f;
 }
 

@@ -35,6 +35,7 @@ class Conv2d : public Module {
 struct LinearOptions {
     std::int64_t in = 0, out = 0;
     bool bias = true;
+    double init_std = 0;  ///< of a normal weight; 0: uniform
 };
 
 /// y = x W^T + b: parameters "weight" [out, in] and "bias" [out], uniform in +-1/sqrt(in) as PyTorch starts them.
@@ -43,7 +44,8 @@ class Linear : public Module {
     Linear(const LinearOptions& o, Init& init) {
         BF_CHECK(o.in > 0 && o.out > 0, "Linear", "options; got in ", o.in, ", out ", o.out);
         const double bound = 1 / std::sqrt(static_cast<double>(o.in));
-        weight_ = add_parameter("weight", init.uniform({o.out, o.in}, bound));
+        const Shape shape{o.out, o.in};
+        weight_ = add_parameter("weight", o.init_std > 0 ? init.normal(shape, o.init_std) : init.uniform(shape, bound));
         if (o.bias) bias_ = add_parameter("bias", init.uniform({o.out}, bound), true);
     }
     Var forward(const Var& x) override { return linear(x, weight_, bias_); }

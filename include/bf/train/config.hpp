@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "bf/models/network_facts.hpp"
+
 namespace bf {
 
 /// Where images come from.
@@ -72,9 +74,10 @@ void visit_keys(ValConfig& c, V&& v) {
 template <class V>
 void visit_keys(RunConfig& c, V&& v) {
     constexpr double big = 1e15;
-    v.choice("network", c.network, "backbone", {"iresnet_small", "r18", "r34", "r50", "r100", "r200"});
+    v.choice("network", c.network, "backbone", network_names(true));
     v.number("embedding_size", c.embedding_size, "D of the embeddings", 2, 65536);
-    v.number("image_size", c.image_size, "pixels a side, a multiple of 16", 16, 1024);
+    v.number("image_size", c.image_size, "pixels a side, a multiple of 16; not given: the network's usual size", 16,
+             1024);
     v.number("dropout", c.dropout, "probability before the last linear", 0, 0.95);
     v.flag("activation_checkpointing", c.activation_checkpointing,
            "keep each block's input alone and run the block again in the backward pass: less memory, more time");
