@@ -30,12 +30,19 @@ if(STB_INCLUDE)
 endif()
 list(JOIN image_libraries ", " image_libraries)
 
-add_library(bf_images STATIC src/image_decode.cpp)
+# zlib unpacks the compressed entries of .npz archives; without it they are refused.
+find_package(ZLIB)
+
+add_library(bf_images STATIC src/image_decode.cpp src/inflate.cpp)
 add_library(bf::images ALIAS bf_images)
 target_link_libraries(bf_images PUBLIC bf_headers PRIVATE $<BUILD_INTERFACE:bf_warnings>)
 if(JPEG_FOUND)
   target_link_libraries(bf_images PRIVATE JPEG::JPEG)
   target_compile_definitions(bf_images PRIVATE BF_HAVE_JPEG=1)
+endif()
+if(ZLIB_FOUND)
+  target_link_libraries(bf_images PRIVATE ZLIB::ZLIB)
+  target_compile_definitions(bf_images PRIVATE BF_HAVE_ZLIB=1)
 endif()
 if(STB_INCLUDE)
   # stb_image copies 0 bytes to a null pointer when a PNG's first IDAT is empty: harmless, but reported
