@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """Writes the seeds of the fuzz targets that no other test has files for: small pictures and JSON (needs Pillow, NumPy)."""
+import io
 import pathlib
+import pickle
+from collections import OrderedDict
 
 import numpy as np
 from PIL import Image
@@ -28,3 +31,28 @@ text = here / "json"
 text.mkdir(exist_ok=True)
 (text / "all.json").write_text('{"a":[1,-2.5e-3,true,false,null,"x\\u00e9\\n\\ud83d\\ude00"],"b":{"c":{}},"d":[[],[[]]]}')
 (text / "record.json").write_text('{"kind":"train","step":12,"loss":3.25,"roc":[[0.001,0.5],[0.01,0.75]]}')
+
+
+def jpeg(side):
+    out = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (side, side), dtype=np.uint8)).save(out, "JPEG", quality=20)
+    return out.getvalue()
+
+
+pickles = here / "pickle"
+pickles.mkdir(exist_ok=True)
+bins = here / "verification_bin"
+bins.mkdir(exist_ok=True)
+shared = [1, "two"]
+values = (None, True, -3, 1 << 40, 2.5, b"bytes", "text", [shared, shared], {"k": (1, 2)}, OrderedDict(a=1), np.arange(3, dtype="f4"))
+faces = [jpeg(8 + k) for k in range(4)]
+for protocol in range(6):
+    (pickles / f"values{protocol}.pkl").write_bytes(pickle.dumps(values, protocol))
+for protocol in range(2, 6):
+    (bins / f"bytes{protocol}.bin").write_bytes(pickle.dumps((faces, [True, False]), protocol))
+arrays = [np.frombuffer(f, dtype=np.uint8) for f in faces]
+(bins / "arrays.bin").write_bytes(pickle.dumps((arrays, np.array([True, False])), 4))
+(bins / "columns.bin").write_bytes(pickle.dumps(([a[:, None] for a in arrays], [np.True_, np.False_]), 2))
+# as Python 2 writes it: str is bytes (SHORT_BINSTRING, BINSTRING)
+strings = b"".join((b"U" + bytes([len(f)]) if len(f) < 256 else b"T" + len(f).to_bytes(4, "little")) + f + b"q" + bytes([i + 2]) for i, f in enumerate(faces))
+(bins / "python2.bin").write_bytes(b"\x80\x02]q\x01(" + strings + b"e]q\x10(\x88\x89e\x86q\x11.")

@@ -6,8 +6,11 @@ repository=$1 binary=$2 name=$3 folder=$4 runs=$5
 rm -rf "$folder"
 mkdir -p "$folder/seeds" || exit 1
 case $name in
-    safetensors) wanted='*.safetensors' ;;
+    safetensors | npy | npz) wanted="*.$name" ;;
+    torch_file) wanted='*.pth' ;;
+    zip) wanted='*.npz' ;;
     toml) wanted='*.toml' ;;
+    onnx) wanted='*.onnx' ;;
     *) wanted= ;;
 esac
 if [ -n "$wanted" ]; then

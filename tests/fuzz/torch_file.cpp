@@ -1,0 +1,7 @@
+#include "bf/io/torch_file.hpp"
+
+#include "fuzz.hpp"
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    return fuzz::reader(data, size, [](const bf::Source& source) { bf::load_torch_file(source); });
+}
