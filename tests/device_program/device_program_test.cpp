@@ -82,7 +82,7 @@ TEST_F(GpuProgram, ACheckpointGoesOnOnTheOtherDevice) {
 }
 
 TEST_F(GpuProgram, StoppedAndResumedEqualsUninterrupted) {
-    const std::string where = "--device cuda --set cuda_graph=true --set num_step=48";
+    const std::string where = "--device cuda --set cuda_graph=true --set num_step=32";
     const fs::path whole = trained("whole", where), cut = root / "cut";
     // stopped as soon as four steps are recorded, with more of them under way
     const std::string command =
