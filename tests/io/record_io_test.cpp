@@ -215,7 +215,7 @@ TEST(RecordScan, DamageIsFoundAndTheRestKept) {
         ASSERT_EQ(found.damaged.size(), 1u);
     }
     Bytes zeros = good;  // a lost sector over several records
-    std::fill(zeros.begin() + static_cast<std::ptrdiff_t>(offsets[3] + 4),
+    std::fill(zeros.begin() + static_cast<std::ptrdiff_t>(offsets[3]),
               zeros.begin() + static_cast<std::ptrdiff_t>(offsets[6] + 8), std::byte{});
     EXPECT_EQ(scan(zeros).offsets,
               (std::vector<std::uint64_t>{offsets[0], offsets[1], offsets[2], offsets[7], offsets[8], offsets[9]}));

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -157,6 +158,7 @@ class RecordDataset : public Dataset {
         const Head zero = head(entries_.front());
         if (!zero.good || zero.header.flag < 2 || !zero.empty()) return false;
         const float a = zero.header.labels[0], b = zero.header.labels[1];
+        identities_from_ = a;
         const auto wrong = [&](const auto&... what) {
             notes_.push_back(concat(what..., ": labels are read from each image's header"));
             return false;
@@ -224,9 +226,10 @@ class RecordDataset : public Dataset {
                 for (std::int64_t i = from + begin; i < from + end; ++i) {
                     RecordEntry& e = entries_[static_cast<std::size_t>(i)];
                     const Head h = head(e);
-                    e.label = !h.good     ? no_label
-                              : h.empty() ? no_image
-                                          : class_of(h.header.identity()).value_or(no_label);
+                    if (h.good)
+                        e.label = h.empty() ? no_image : class_of(h.header.identity()).value_or(no_label);
+                    else
+                        e.label = static_cast<float>(e.key) >= identities_from_ ? no_image : no_label;
                 }
             });
             progress(std::min(from + block, count), count);
@@ -302,6 +305,7 @@ class RecordDataset : public Dataset {
     DecodeLimits decode_;
     std::vector<RecordEntry> entries_;
     std::int64_t identities_ = 0;
+    float identities_from_ = std::numeric_limits<float>::infinity();  ///< A of record 0
     std::string labels_from_;
     std::vector<std::string> notes_;
 };
