@@ -19,6 +19,11 @@ struct EmbedArguments {
     int batch = 64;
     bool no_flip = false;
 };
+struct ImportArguments {
+    std::string in, out, network, prefix, input;
+    int embedding_size = 0, image_size = 0;  ///< 0: what the file says
+    bool allow_missing = false, json = false;
+};
 struct DemoArguments {
     std::string output = "runs/demo";
     int seeds = 3, steps = 0;
@@ -28,6 +33,7 @@ struct DemoArguments {
 int run_train(const TrainArguments& arguments);
 int run_eval(const EvalArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
+int run_import(const ImportArguments& arguments);
 int run_demo(const DemoArguments& arguments);
 int run_info(bool json);
 int run_doctor(bool json);

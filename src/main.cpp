@@ -87,6 +87,28 @@ void add_embed(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_embed(*a); }; });
 }
 
+void add_import(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<ImportArguments>();
+    CLI::App* c = app.add_subcommand(
+        "import", "Turn weights of other programs (.pth, .pt, .safetensors, .npz) into a model.safetensors of bf");
+    c->add_option("file", a->in, "File of weights; its content tells the kind, not its ending")->required();
+    c->add_option("--out", a->out, "The file to write")->required();
+    c->add_option("--network", a->network, "r50, mobilefacenet, ... (bf info lists them); default: by names and sizes");
+    c->add_option("--prefix", a->prefix,
+                  "What the file's names have in front, such as module.backbone. (default: found)");
+    c->add_option("--embedding-size", a->embedding_size, "Default: that of the file's last linear")
+        ->check(CLI::Range(2, 65536));
+    c->add_option("--image-size", a->image_size, "Side of the images; default: from the file, or the network's own")
+        ->check(CLI::Range(16, 1024));
+    c->add_option("--input", a->input,
+                  "Pixels that the weights expect: rgb or bgr (x / 127.5 - 1), imagenet "
+                  "(default: the network's own)")
+        ->check(CLI::IsMember({"rgb", "bgr", "imagenet"}));
+    c->add_flag("--allow-missing", a->allow_missing, "Keep freshly drawn values where the file has none that fit");
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_import(*a); }; });
+}
+
 void add_info(CLI::App& app, Chosen& chosen) {
     const auto json = std::make_shared<bool>(false);
     CLI::App* c = app.add_subcommand("info", "What was built, the machine, the networks");
@@ -122,6 +144,7 @@ int main(int argc, char** argv) {
     add_train(app, chosen);
     add_eval(app, chosen);
     add_embed(app, chosen);
+    add_import(app, chosen);
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);
