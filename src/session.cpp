@@ -11,6 +11,7 @@
 
 #include "bf/data/loader.hpp"
 #include "bf/io/checkpoint.hpp"
+#include "bf/io/event_file.hpp"
 #include "bf/optim/broadface.hpp"
 #include "bf/train/progress.hpp"
 #include "bf/train/trainer.hpp"
@@ -147,6 +148,16 @@ Record queue_record(BroadFace& broad, Module& net, const Var& w, const Dataset& 
     return r;
 }
 
+/// The numbers of a record under TensorBoard's tags: train/loss, NAME/accuracy of a verification set, queue/rows, ...
+Summary summary_of(const Json& values) {
+    const std::string kind = values.string_or("kind", "");
+    const std::string group = kind == "step" ? "train" : kind == "eval" ? values.string_or("name", "val") : kind;
+    Summary s;
+    for (const auto& [key, value] : values.object)
+        if (value.is(Json::Kind::number) && key != "step") s.scalar(group + "/" + key, value.number);
+    return s;
+}
+
 /// The run's own config.toml is read again from wherever --resume is called: paths in it are absolute.
 RunConfig with_full_paths(RunConfig c) {
     std::vector<std::string*> paths{&c.data.root, &c.data.list};
@@ -240,6 +251,7 @@ class Session {
         checkpoints_.collect_leftovers();
         write_file(folder_ / "config.toml", to_toml(config_));
         metrics_ = std::make_unique<Metrics>(folder_ / "metrics.jsonl", metrics_kept_);
+        if (config_.tensorboard) open_events();
         bad_ = loader_.bad_images();
         char facts[256];
         std::snprintf(facts, sizeof facts,
@@ -272,10 +284,11 @@ class Session {
             }
         }
         evaluate();
-        metrics_->add(Record("end")
-                          .put("step", static_cast<double>(trainer_.steps()))
-                          .put("seconds", seconds_)
-                          .put("peak_bytes", static_cast<double>(device_memory(device_).stats(device_.index).peak)));
+        add(trainer_.steps(),
+            Record("end")
+                .put("step", static_cast<double>(trainer_.steps()))
+                .put("seconds", seconds_)
+                .put("peak_bytes", static_cast<double>(device_memory(device_).stats(device_.index).peak)));
         if (config_.cuda_graph && trainer_.graph_launches() == 0 && !graph_note_shown_)
             progress_.line(
                 "cuda_graph: no step ran as a graph: the work differed from step to step (a queue that did not "
@@ -334,23 +347,36 @@ class Session {
         const double span = since(mark_), n = counted();
         const double speed = static_cast<double>(timed_) * static_cast<double>(config_.batch_size) *
                              static_cast<double>(config_.gradient_acc) / span;
-        metrics_->add(Record("step")
-                          .put("step", static_cast<double>(report.step))
-                          .put("epoch", static_cast<double>(queued.epoch))
-                          .put("loss", loss() / n)
-                          .put("loss_cls", classifier_loss() / n)
-                          .put("accuracy", accuracy() / n)
-                          .put("lr", report.lr)
-                          .put("grad_norm", report.gradient_norm)
-                          .put("images_per_s", speed)
-                          .put("data_wait", wait_ / span)
-                          .put("queue", static_cast<double>(queued.queue))
-                          .put("bad_images", static_cast<double>(queued.bad_images)));
+        add(report.step, Record("step")
+                             .put("step", static_cast<double>(report.step))
+                             .put("epoch", static_cast<double>(queued.epoch))
+                             .put("loss", loss() / n)
+                             .put("loss_cls", classifier_loss() / n)
+                             .put("accuracy", accuracy() / n)
+                             .put("lr", report.lr)
+                             .put("grad_norm", report.gradient_norm)
+                             .put("images_per_s", speed)
+                             .put("data_wait", wait_ / span)
+                             .put("queue", static_cast<double>(queued.queue))
+                             .put("bad_images", static_cast<double>(queued.bad_images)));
         list_bad_images();
         progress_.show({report.step, total_, queued.epoch, loss() / n, report.lr, speed, wait_ / span, queued.queue,
                         config_.broadface.queue});
         std::fill_n(sums_.data<double>(), 4, 0.0);
         start_clock();
+    }
+    /// Events of the checkpoint's step are written again: metrics.jsonl has those from before the checkpoint alone.
+    void open_events() {
+        const auto from = static_cast<std::int64_t>(trainer_.steps());
+        events_ = std::make_unique<EventFile>(folder_ / "events", from);
+        for (const Json& values : read_metrics(folder_ / "metrics.jsonl"))
+            if (const auto step = static_cast<std::int64_t>(values.number_or("step", 0));
+                step == from || !events_->continues())
+                events_->add(step, summary_of(values));
+    }
+    void add(std::uint64_t step, const Record& record) {
+        metrics_->add(record);
+        if (events_) events_->add(static_cast<std::int64_t>(step), summary_of(parse_json(record.line(), "record")));
     }
     void start_clock() {
         wait_ = 0;
@@ -474,9 +500,9 @@ class Session {
             stop_here();
         }
         // all sets at once: one that was stopped leaves no record
-        for (const Verification& v : last_) metrics_->add(v.record(trainer_.steps()));
+        for (const Verification& v : last_) add(trainer_.steps(), v.record(trainer_.steps()));
         if (config_.broadface.queue > 0)
-            metrics_->add(queue_record(broad_, *net_, w_, *data_, config_, trainer_.steps()));
+            add(trainer_.steps(), queue_record(broad_, *net_, w_, *data_, config_, trainer_.steps()));
     }
 
     // sums since the last record: loss, classifier loss, accuracy, steps
@@ -506,6 +532,7 @@ class Session {
     std::ostream silent_;
     Progress progress_;
     std::unique_ptr<Metrics> metrics_;
+    std::unique_ptr<EventFile> events_;  ///< with the key tensorboard
 
     std::deque<Queued> pending_;
     std::vector<Verification> last_;
