@@ -109,6 +109,25 @@ void add_import(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_import(*a); }; });
 }
 
+void add_export(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<ExportArguments>();
+    CLI::App* c = app.add_subcommand("export", "Write a trained network for other programs, in one format or several");
+    c->add_option("model", a->model, "model.safetensors, a checkpoint, or a run folder")->required();
+    c->add_option("--onnx", a->onnx,
+                  "ONNX file: input \"input\" [batch, 3, S, S] normalised as the model wants it, output \"embedding\"");
+    c->add_option("--opset", a->opset, "ONNX operator set (IR version 6, 7 or 8)")->check(CLI::IsMember({11, 13, 17}));
+    c->add_option("--with-preprocessing", a->pixels,
+                  "The ONNX graph takes RGB pixels 0..255 of this type and normalises them itself")
+        ->check(CLI::IsMember({"u8", "f32"}));
+    c->add_option("--safetensors", a->safetensors, "safetensors file: parameters and running statistics alone");
+    c->add_option("--npy", a->npy, "Folder for one NAME.npy a tensor");
+    c->add_option("--check-data", a->check,
+                  "Also write three drawn inputs and their embeddings, PREFIX.input.npy and PREFIX.embedding.npy, for "
+                  "tools/check_export.py");
+    c->footer("bf export runs/x --onnx x.onnx --check-data x\npython3 tools/check_export.py x.onnx --data x");
+    c->callback([a, &chosen] { chosen = [a] { return run_export(*a); }; });
+}
+
 void add_info(CLI::App& app, Chosen& chosen) {
     const auto json = std::make_shared<bool>(false);
     CLI::App* c = app.add_subcommand("info", "What was built, the machine, the networks");
@@ -145,6 +164,7 @@ int main(int argc, char** argv) {
     add_eval(app, chosen);
     add_embed(app, chosen);
     add_import(app, chosen);
+    add_export(app, chosen);
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);
