@@ -1,7 +1,8 @@
-# bf::images: decoding of JPEG and PNG files. JPEG by libjpeg-turbo; stb_image reads PNG, and JPEG only from 2.30 on:
-# earlier versions read out of bounds on damaged JPEG files (stb issue 1289).
+# bf::images: decoding and encoding of JPEG and PNG files. JPEG by libjpeg-turbo; stb_image reads PNG, and JPEG only from
+# 2.30 on: earlier versions read out of bounds on damaged JPEG files (stb issue 1289). stb_image_write writes PNG.
 find_package(JPEG)
 find_path(STB_INCLUDE stb_image.h PATH_SUFFIXES stb)
+find_path(STB_WRITE_INCLUDE stb_image_write.h PATH_SUFFIXES stb)
 set(stb_jpeg FALSE)
 if(STB_INCLUDE)
   file(STRINGS ${STB_INCLUDE}/stb_image.h stb_line REGEX "stb_image - v[0-9]+\\.[0-9]+" LIMIT_COUNT 1)
@@ -33,7 +34,7 @@ list(JOIN image_libraries ", " image_libraries)
 # zlib unpacks the compressed entries of .npz archives; without it they are refused.
 find_package(ZLIB)
 
-add_library(bf_images STATIC src/image_decode.cpp src/inflate.cpp)
+add_library(bf_images STATIC src/image_decode.cpp src/image_encode.cpp src/inflate.cpp)
 add_library(bf::images ALIAS bf_images)
 target_link_libraries(bf_images PUBLIC bf_headers PRIVATE $<BUILD_INTERFACE:bf_warnings>)
 if(JPEG_FOUND)
@@ -49,4 +50,8 @@ if(STB_INCLUDE)
   target_compile_options(bf_images PRIVATE -fno-sanitize=nonnull-attribute)
   target_include_directories(bf_images SYSTEM PRIVATE ${STB_INCLUDE})
   target_compile_definitions(bf_images PRIVATE BF_HAVE_STB=1 $<$<BOOL:${stb_jpeg}>:BF_STB_JPEG=1>)
+endif()
+if(STB_WRITE_INCLUDE)
+  target_include_directories(bf_images SYSTEM PRIVATE ${STB_WRITE_INCLUDE})
+  target_compile_definitions(bf_images PRIVATE BF_HAVE_STB_WRITE=1)
 endif()

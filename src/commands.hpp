@@ -34,12 +34,20 @@ struct ExportArguments {
     int opset = 17;
 };
 
+struct AlignArguments {
+    std::string list, root, out, size = "112", mode = "opencv";
+    int quality = 95, threads = 0;
+    double max_bad_share = 0.01;
+    bool png = false, overwrite = false, quiet = false, json = false;
+};
+
 int run_train(const TrainArguments& arguments);
 int run_eval(const EvalArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
 int run_import(const ImportArguments& arguments);
 int run_export(const ExportArguments& arguments);
 int run_demo(const DemoArguments& arguments);
+int run_align(const AlignArguments& arguments);
 int run_info(bool json);
 int run_doctor(bool json);
 /// One line of build facts for --version.

@@ -128,6 +128,34 @@ void add_export(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_export(*a); }; });
 }
 
+void add_align(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<AlignArguments>();
+    CLI::App* c = app.add_subcommand("align", "Cut aligned face crops out of images by their landmarks");
+    c->add_option(
+         "list", a->list,
+         "Lines `file x1 y1 .. x5 y5 [score]`: left eye, right eye, nose, left and right corner of the mouth as "
+         "seen; or 68 points; blanks, tabs or commas")
+        ->required();
+    c->add_option("--root", a->root, "Folder that the files are relative to (the list's folder)");
+    c->add_option("--out", a->out, "Folder for the crops; sub-folders are kept; bad images are listed in its bad.txt")
+        ->required();
+    c->add_option("--size", a->size, "Crop: a multiple of 112 or 128, or WIDTHxHEIGHT such as 96x112");
+    c->add_option("--mode", a->mode,
+                  "opencv: the bits of cv::warpAffine (OpenCV 4), as InsightFace's packers; exact: "
+                  "without its rounding to 1/32 pixel")
+        ->check(CLI::IsMember({"exact", "opencv"}));
+    c->add_option("--quality", a->quality, "JPEG quality (100: full colour resolution)")->check(CLI::Range(1, 100));
+    c->add_flag("--png", a->png, "Write PNG, without loss");
+    c->add_option("--threads", a->threads, "Threads (one a processor); the crops do not depend on it")
+        ->check(CLI::Range(1, 1024));
+    c->add_option("--max-bad-share", a->max_bad_share, "Share of missing or damaged images above which to exit with 3")
+        ->check(CLI::Range(0.0, 1.0));
+    c->add_flag("--overwrite", a->overwrite, "Make crops that are there already again");
+    c->add_flag("--quiet", a->quiet, "No progress on stderr");
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_align(*a); }; });
+}
+
 void add_info(CLI::App& app, Chosen& chosen) {
     const auto json = std::make_shared<bool>(false);
     CLI::App* c = app.add_subcommand("info", "What was built, the machine, the networks");
@@ -165,6 +193,7 @@ int main(int argc, char** argv) {
     add_embed(app, chosen);
     add_import(app, chosen);
     add_export(app, chosen);
+    add_align(app, chosen);
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);

@@ -39,14 +39,16 @@ class AtomicFile {
     }
     void write(std::string_view text) { write(text.data(), text.size()); }
 
-    /// Puts the new content in place.
-    void commit() {
-        if (::fsync(descriptor_) != 0 && errno != EINVAL) give_up("cannot be synced");
+    /// Puts the new content in place. Without `sync` nothing waits for the disk: a killed program still leaves a whole
+    /// file, but a power failure may leave an empty one; for many small files that can be made again.
+    void commit(bool sync = true) {
+        if (sync && ::fsync(descriptor_) != 0 && errno != EINVAL) give_up("cannot be synced");
         const int descriptor = descriptor_;
         descriptor_ = -1;
         if (::close(descriptor) != 0) give_up("cannot be closed");
         if (::rename(temporary_.c_str(), path_.c_str()) != 0) give_up("cannot be renamed");
         temporary_.clear();
+        if (!sync) return;
         const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : ".";
         if (const int d = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); d >= 0) {
             ::fsync(d);
