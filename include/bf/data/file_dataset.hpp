@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <vector>
@@ -35,26 +36,40 @@ class FileDataset : public Dataset {
     std::int64_t label(std::int64_t i) const override { return entries_[static_cast<std::size_t>(i)].label; }
     std::string name(std::int64_t i) const override { return entries_[static_cast<std::size_t>(i)].path.string(); }
     Image image(std::int64_t i) const override {
+        Image image;
+        load(i, 0, image);
+        return image;
+    }
+    void load(std::int64_t i, int wanted_side, Image& into) const override {
         BF_CHECK(i >= 0 && i < size(), "FileDataset", "index; got ", i, ", want 0..", size() - 1);
         const auto at = static_cast<std::size_t>(i);
+        std::shared_ptr<const Kept> kept;
         {
             const std::lock_guard lock(mutex_);
-            if (!cache_[at].pixels.empty()) return cache_[at];
+            kept = cache_[at];
         }
-        Image image = read_image(entries_[at].path);
+        if (kept && kept->wanted_side == wanted_side) {
+            into = kept->image;
+            return;
+        }
+        read_image(entries_[at].path, into, {.wanted_side = wanted_side});
+        if (kept) return;
         const std::lock_guard lock(mutex_);
-        if (image.pixels.size() <= cache_left_ && cache_[at].pixels.empty()) {
-            cache_left_ -= image.pixels.size();
-            cache_[at] = image;
-        }
-        return image;
+        if (into.pixels.size() > cache_left_ || cache_[at]) return;
+        cache_left_ -= into.pixels.size();
+        cache_[at] = std::make_shared<const Kept>(Kept{into, wanted_side});
     }
 
   private:
+    /// A decoded image, and for which size it was decoded.
+    struct Kept {
+        Image image;
+        int wanted_side;
+    };
     std::vector<Entry> entries_;
     std::int64_t identities_ = 0;
     mutable std::mutex mutex_;
-    mutable std::vector<Image> cache_;
+    mutable std::vector<std::shared_ptr<const Kept>> cache_;
     mutable std::size_t cache_left_;
 };
 

@@ -16,6 +16,13 @@ struct Image {
           channels(c),
           pixels(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * static_cast<std::size_t>(c)) {}
 
+    /// Becomes this size; memory is kept, pixels mean nothing.
+    void resize(int w, int h, int c = 3) {
+        width = w;
+        height = h;
+        channels = c;
+        pixels.resize(static_cast<std::size_t>(w) * static_cast<std::size_t>(h) * static_cast<std::size_t>(c));
+    }
     std::uint8_t* at(int x, int y) { return pixels.data() + offset(x, y); }
     const std::uint8_t* at(int x, int y) const { return pixels.data() + offset(x, y); }
 

@@ -5,16 +5,18 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <numeric>
 #include <set>
 #include <span>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #include "bf/core/parallel.hpp"
 #include "bf/core/tensor.hpp"
+#include "bf/data/augment.hpp"
 #include "bf/data/dataset.hpp"
 #include "bf/data/input_format.hpp"
+#include "bf/data/sampler.hpp"
 #include "bf/data/transform.hpp"
 
 namespace bf {
@@ -26,7 +28,9 @@ struct Batch {
     Tensor indices;  ///< [B] i64 places in the dataset
     std::uint64_t epoch = 0;
     bool last_of_epoch = false;
-    double wait_seconds = 0;  ///< how long next() waited for the workers
+    double wait_seconds = 0;     ///< how long next() waited for the workers
+    double decode_seconds = 0;   ///< of the one worker that made the batch: reading and decoding
+    double augment_seconds = 0;  ///< resizing, augmenting and writing
 };
 
 struct LoaderOptions {
@@ -36,6 +40,7 @@ struct LoaderOptions {
     int workers = 2;
     int prefetch = 4;  ///< batches made ahead
     bool shuffle = true;
+    std::int64_t images_per_identity = 0;  ///< K > 0: balanced batches (Sampler), of batch_size / K identities
     Augment augment{};
     InputFormat input{};
     double max_bad_share = 0;  ///< share of images that may be unreadable; they are replaced, counted and listed
@@ -47,23 +52,20 @@ struct LoaderPosition {
 };
 
 /// Endless batches over epochs, made ahead by worker threads. What comes out depends on (seed, epoch, batch) alone:
-/// not on the number of workers, not on prefetch. The last incomplete batch of an epoch is dropped.
+/// not on the number of workers, not on prefetch. An image that an epoch shows once has the
+/// same augmentation wherever it stands in it. The last incomplete batch of an epoch is dropped.
 class Loader {
   public:
     /// The dataset must outlive the loader.
-    Loader(const Dataset& dataset, const LoaderOptions& options) : dataset_(dataset), options_(options) {
-        BF_CHECK(options.batch_size > 0 && options.workers > 0 && options.prefetch > 0 && options.image_size > 0,
-                 "loader", "options; got batch_size ", options.batch_size, ", workers ", options.workers, ", prefetch ",
-                 options.prefetch);
-        BF_CHECK(dataset.size() >= options.batch_size, "loader", "dataset smaller than a batch; got ", dataset.size(),
-                 " images, batch_size ", options.batch_size, "; hint: a smaller batch_size");
+    Loader(const Dataset& dataset, const LoaderOptions& options)
+        : dataset_(dataset),
+          options_(checked(dataset, options)),
+          sampler_(dataset, options.batch_size, options.seed, options.shuffle, options.images_per_identity) {
         start({});
     }
     ~Loader() { stop(); }
 
-    std::uint64_t batches_per_epoch() const {
-        return static_cast<std::uint64_t>(dataset_.size() / options_.batch_size);
-    }
+    std::uint64_t batches_per_epoch() const { return sampler_.batches_per_epoch(); }
     LoaderPosition position() const { return position_; }
     /// Continues at another place, as if next() had been called up to there.
     void seek(LoaderPosition position) {
@@ -74,7 +76,7 @@ class Loader {
     /// The next batch. An image that cannot be read is thrown here, unless max_bad_share allows replacing it; the call
     /// after that goes on with the batch that follows.
     Batch next() {
-        const auto began = std::chrono::steady_clock::now();
+        const auto began = Clock::now();
         std::unique_lock lock(mutex_);
         const std::uint64_t wanted = delivered_;
         filled_.wait(lock, [&] { return ready_.count(wanted) > 0; });
@@ -89,7 +91,7 @@ class Loader {
         BF_CHECK_DATA(static_cast<double>(bad_.size()) <= options_.max_bad_share * static_cast<double>(dataset_.size()),
                       "loader", bad_.size(), " unreadable images, more than the share ", options_.max_bad_share,
                       " allows; last: ", bad_.empty() ? "" : *bad_.rbegin());
-        made.batch.wait_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+        made.batch.wait_seconds = seconds(began, Clock::now());
         return std::move(made.batch);
     }
 
@@ -99,17 +101,36 @@ class Loader {
     void count_bad_images(const std::set<std::string>& earlier) { bad_.insert(earlier.begin(), earlier.end()); }
 
   private:
+    using Clock = std::chrono::steady_clock;
+    static double seconds(Clock::time_point begin, Clock::time_point end) {
+        return std::chrono::duration<double>(end - begin).count();
+    }
     struct Made {
         Batch batch;
         std::vector<std::string> bad;
         std::exception_ptr error;
     };
 
+    static const LoaderOptions& checked(const Dataset& dataset, const LoaderOptions& options) {
+        BF_CHECK(options.batch_size > 0 && options.workers > 0 && options.prefetch > 0 && options.image_size > 0 &&
+                     options.images_per_identity >= 0,
+                 "loader", "options; got batch_size ", options.batch_size, ", workers ", options.workers, ", prefetch ",
+                 options.prefetch, ", images_per_identity ", options.images_per_identity);
+        BF_CHECK(dataset.size() >= options.batch_size, "loader", "dataset smaller than a batch; got ", dataset.size(),
+                 " images, batch_size ", options.batch_size, "; hint: a smaller batch_size");
+        return options;
+    }
     void start(LoaderPosition position) {
         position_ = position;
         claimed_ = delivered_ = position.epoch * batches_per_epoch() + position.batch;
         quit_ = false;
-        for (int i = 0; i < options_.workers; ++i) workers_.emplace_back([this] { work(); });
+        for (int i = 0; i < options_.workers; ++i) try {
+                workers_.emplace_back([this] { work(); });
+            } catch (const std::system_error& e) {
+                stop();
+                fail(ErrorCode::runtime, "loader", "thread ", i + 1, " of ", options_.workers,
+                     " cannot be started: ", e.what(), "; hint: fewer workers (num_workers), or a higher ulimit -u");
+            }
     }
     void stop() {
         {
@@ -122,6 +143,8 @@ class Loader {
         ready_.clear();
     }
     void work() {
+        InputWriter write(options_.input, options_.image_size);
+        Image image;  // its memory serves all images of this worker
         for (;;) {
             std::unique_lock lock(mutex_);
             room_.wait(lock,
@@ -131,7 +154,7 @@ class Loader {
             lock.unlock();
             Made made;
             try {
-                make(number, made);
+                make(number, made, image, write);
             } catch (...) {
                 made.error = std::current_exception();
             }
@@ -142,27 +165,9 @@ class Loader {
         }
     }
 
-    /// The order of an epoch: a Fisher-Yates shuffle drawn from (seed, epoch).
-    std::shared_ptr<const std::vector<std::int64_t>> order(std::uint64_t epoch) {
-        const std::lock_guard lock(order_mutex_);
-        auto& made = orders_[epoch];
-        if (!made) {
-            std::vector<std::int64_t> all(static_cast<std::size_t>(dataset_.size()));
-            std::iota(all.begin(), all.end(), 0);
-            if (options_.shuffle) {
-                Rng rng(options_.seed, Stream::shuffle, epoch);
-                for (std::size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[rng.below(i)]);
-            }
-            made = std::make_shared<const std::vector<std::int64_t>>(std::move(all));
-        }
-        const auto wanted = made;
-        while (orders_.size() > 3) orders_.erase(orders_.begin());
-        return wanted;
-    }
-
-    void make(std::uint64_t number, Made& made) {
+    void make(std::uint64_t number, Made& made, Image& image, InputWriter& write) {
         const std::uint64_t epoch = number / batches_per_epoch(), within = number % batches_per_epoch();
-        const auto sequence = order(epoch);
+        const Sampler::OfBatch sample(sampler_, epoch, within);
         const std::int64_t n = options_.batch_size, size = options_.image_size;
         Batch& b = made.batch;
         b.images = Tensor::empty({n, 3, size, size}, {.format = Format::nhwc});
@@ -171,38 +176,39 @@ class Loader {
         b.epoch = epoch;
         b.last_of_epoch = within + 1 == batches_per_epoch();
         for (std::int64_t i = 0; i < n; ++i) {
-            std::size_t at =
-                static_cast<std::size_t>(within) * static_cast<std::size_t>(n) + static_cast<std::size_t>(i);
-            std::int64_t index = (*sequence)[at];
-            Image image;
-            for (std::size_t tries = 0;; ++tries) {
+            const auto began = Clock::now();
+            Sample chosen{};
+            for (std::uint64_t attempt = 0;; ++attempt) {
+                chosen = sample(static_cast<std::uint64_t>(i), attempt);
                 try {
-                    image = dataset_.image(index);
+                    dataset_.load(chosen.index, options_.image_size, image);
                     break;
                 } catch (const Error& e) {
-                    if (e.code() != ErrorCode::data || options_.max_bad_share <= 0 || tries >= 100) throw;
-                    made.bad.push_back(e.what());
-                    at = (at + 1) % sequence->size();  // the next sample of the epoch stands in
-                    index = (*sequence)[at];
+                    if (e.code() != ErrorCode::data || options_.max_bad_share <= 0 || attempt >= 100) throw;
+                    made.bad.push_back(e.what());  // the next sample stands in
                 }
             }
-            image = to_square(image, options_.image_size);
-            Rng rng(options_.seed, Stream::augment, epoch, static_cast<std::uint64_t>(index));
-            options_.augment(image, rng);
-            write_input(image, options_.input, b.images.data<float>() + i * 3 * size * size);
-            b.labels.data<std::int64_t>()[i] = dataset_.label(index);
-            b.indices.data<std::int64_t>()[i] = index;
+            const auto decoded = Clock::now();
+            if (image.width != size || image.height != size) image = to_square(image, options_.image_size);
+            Rng rng(options_.seed, Stream::augment, epoch,
+                    static_cast<std::uint64_t>(chosen.index) + (chosen.repeat << 40));
+            const bool mirror = options_.augment.change(image, rng);
+            write(image, mirror, b.images.data<float>() + i * 3 * size * size);
+            b.labels.data<std::int64_t>()[i] = dataset_.label(chosen.index);
+            b.indices.data<std::int64_t>()[i] = chosen.index;
+            b.decode_seconds += seconds(began, decoded);
+            b.augment_seconds += seconds(decoded, Clock::now());
         }
     }
 
     const Dataset& dataset_;
     LoaderOptions options_;
+    Sampler sampler_;
     LoaderPosition position_;
     std::vector<std::thread> workers_;
-    std::mutex mutex_, order_mutex_;
+    std::mutex mutex_;
     std::condition_variable room_, filled_;
     std::map<std::uint64_t, Made> ready_;
-    std::map<std::uint64_t, std::shared_ptr<const std::vector<std::int64_t>>> orders_;
     std::uint64_t claimed_ = 0, delivered_ = 0;
     bool quit_ = false;
     std::set<std::string> bad_;
@@ -216,10 +222,12 @@ inline Tensor load_images(const Dataset& dataset, std::span<const std::int64_t> 
     Tensor images = Tensor::empty({n, 3, image_size, image_size}, {.format = Format::nhwc});
     std::vector<std::exception_ptr> errors(indices.size());
     parallel_for(n, 4, [&](std::int64_t begin, std::int64_t end) {
+        InputWriter write(format, image_size);
+        Image image;
         for (std::int64_t i = begin; i < end; ++i) try {
-                Image image = to_square(dataset.image(indices[static_cast<std::size_t>(i)]), image_size);
-                if (flip) flip_horizontal(image);
-                write_input(image, format, images.data<float>() + i * 3 * image_size * image_size);
+                dataset.load(indices[static_cast<std::size_t>(i)], image_size, image);
+                if (image.width != image_size || image.height != image_size) image = to_square(image, image_size);
+                write(image, flip, images.data<float>() + i * 3 * image_size * image_size);
             } catch (...) {
                 errors[static_cast<std::size_t>(i)] = std::current_exception();
             }
