@@ -39,15 +39,19 @@ inline void to_rows(const Templates& templates, std::span<std::uint32_t> ids, co
 namespace detail {
 /// A sum in 32 lanes, the same for (a, b) and (b, a).
 inline double dot(const double* a, const double* b, std::int64_t dim) {
-    constexpr int lanes = 32;
-    double sum[lanes] = {};
+    using Lanes [[gnu::vector_size(64)]] = double;
+    Lanes sum[4] = {};
     std::int64_t d = 0;
-    for (; d + lanes <= dim; d += lanes)
-        for (int l = 0; l < lanes; ++l) sum[l] += a[d + l] * b[d + l];
-    for (int l = 0; d < dim; ++d, ++l) sum[l] += a[d] * b[d];
-    for (int half = lanes / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; ++l) sum[l] += sum[l + half];
-    return sum[0];
+    for (; d + 32 <= dim; d += 32) {
+        Lanes x[4], y[4];
+        std::memcpy(x, a + d, sizeof x);
+        std::memcpy(y, b + d, sizeof y);
+        for (int l = 0; l < 4; ++l) sum[l] += x[l] * y[l];
+    }
+    const Lanes all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    double rest = 0;
+    for (; d < dim; ++d) rest += a[d] * b[d];
+    return ((all[0] + all[1]) + (all[2] + all[3])) + ((all[4] + all[5]) + (all[6] + all[7])) + rest;
 }
 }  // namespace detail
 
@@ -65,19 +69,26 @@ inline std::vector<double> pair_scores(const Tensor& features, std::span<const s
         BF_CHECK(std::max(first[i], second[i]) < rows, "pair_scores", "pair ", i, " names row ",
                  std::max(first[i], second[i]), " of ", rows);
     // Pairs are taken tile by tile of 64 x 64 templates, whose rows stay in the cache.
+    struct Entry {
+        std::uint32_t first, second, at;
+    };
     const std::uint64_t tile = std::max<std::uint64_t>(64, (rows + 1023) / 1024), across = (rows + tile - 1) / tile;
-    std::vector<std::uint32_t> start(static_cast<std::size_t>(across * across + 1)), order(first.size());
-    const auto tile_of = [&](std::size_t i) { return first[i] / tile * across + second[i] / tile; };
-    for (std::size_t i = 0; i < first.size(); ++i) ++start[static_cast<std::size_t>(tile_of(i)) + 1];
+    std::vector<std::uint32_t> start(static_cast<std::size_t>(across * across + 1));
+    std::vector<Entry> order(first.size());
+    const auto tile_of = [&](std::size_t i) {
+        return static_cast<std::size_t>(first[i] / tile * across + second[i] / tile);
+    };
+    for (std::size_t i = 0; i < first.size(); ++i) ++start[tile_of(i) + 1];
     std::partial_sum(start.begin(), start.end(), start.begin());
     for (std::size_t i = 0; i < first.size(); ++i)
-        order[start[static_cast<std::size_t>(tile_of(i))]++] = static_cast<std::uint32_t>(i);
+        order[start[tile_of(i)]++] = {first[i], second[i], static_cast<std::uint32_t>(i)};
     std::vector<double> scores(first.size());
     const double* f = features.data<double>();
     parallel_for(static_cast<std::int64_t>(order.size()), 16384, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t k = begin; k < end; ++k) {
-            const std::uint32_t i = order[static_cast<std::size_t>(k)];
-            scores[i] = detail::dot(f + first[i] * dim, f + second[i] * dim, dim);
+            const Entry e = order[static_cast<std::size_t>(k)];
+            if (k + 16 < end) __builtin_prefetch(&scores[order[static_cast<std::size_t>(k + 16)].at], 1);
+            scores[e.at] = detail::dot(f + e.first * dim, f + e.second * dim, dim);
         }
     });
     return scores;
