@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "bf/eval/bootstrap.hpp"
 #include "bf/eval/roc.hpp"
 #include "golden.hpp"
 

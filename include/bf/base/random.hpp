@@ -19,6 +19,7 @@ enum class Stream : std::uint32_t {
     identity = 5,
     nuisance = 6,
     test = 7,
+    resample = 8,
     user = 64,  ///< first value free for user code
 };
 

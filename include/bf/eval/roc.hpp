@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "bf/base/error.hpp"
-#include "bf/base/random.hpp"
 
 namespace bf {
 
@@ -89,29 +88,5 @@ class Roc {
     std::vector<RocPoint> points_;
     double genuine_ = 0, impostor_ = 0;
 };
-
-/// A central confidence interval.
-struct Interval {
-    double low, high;
-};
-
-/// Bootstrap interval of the mean of `values`: `rounds` resamples drawn from the seed.
-inline Interval bootstrap_mean(std::span<const double> values, double confidence = 0.95, int rounds = 2000,
-                               std::uint64_t seed = 1) {
-    BF_CHECK(!values.empty() && confidence > 0 && confidence < 1 && rounds > 0, "bootstrap",
-             "want values and 0 < confidence < 1");
-    Rng rng(seed, Stream::test, 23);
-    std::vector<double> means;
-    for (int r = 0; r < rounds; ++r) {
-        double sum = 0;
-        for (std::size_t i = 0; i < values.size(); ++i) sum += values[rng.below(values.size())];
-        means.push_back(sum / static_cast<double>(values.size()));
-    }
-    std::sort(means.begin(), means.end());
-    const auto at = [&](double q) {
-        return means[std::min(means.size() - 1, static_cast<std::size_t>(q * static_cast<double>(means.size())))];
-    };
-    return {at((1 - confidence) / 2), at((1 + confidence) / 2)};
-}
 
 }  // namespace bf

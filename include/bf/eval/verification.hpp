@@ -48,6 +48,29 @@ inline std::vector<double> pair_distances(const Tensor& embeddings,
     return distances;
 }
 
+/// Mean of the rows [begin[i], begin[i + 1]) of raw embeddings, for each i: of a video's frames, say.
+inline Tensor mean_rows(const Tensor& embeddings, std::span<const std::int64_t> begin) {
+    BF_CHECK(embeddings.rank() == 2 && embeddings.dtype() == DType::f32 && begin.size() >= 2 &&
+                 begin.back() <= embeddings.dim(0),
+             "mean_rows", "embeddings; got ", embeddings.str(), " for groups up to row ",
+             begin.empty() ? 0 : begin.back());
+    const std::int64_t dim = embeddings.dim(1), groups = static_cast<std::int64_t>(begin.size()) - 1;
+    Tensor out = Tensor::empty({groups, dim});
+    std::vector<double> sum(static_cast<std::size_t>(dim));
+    for (std::int64_t g = 0; g < groups; ++g) {
+        const std::int64_t first = begin[static_cast<std::size_t>(g)], last = begin[static_cast<std::size_t>(g + 1)];
+        BF_CHECK(first >= 0 && first < last, "mean_rows", "group ", g, " is empty");
+        std::fill(sum.begin(), sum.end(), 0.0);
+        for (std::int64_t i = first; i < last; ++i)
+            for (std::int64_t d = 0; d < dim; ++d)
+                sum[static_cast<std::size_t>(d)] += static_cast<double>(embeddings.data<float>()[i * dim + d]);
+        for (std::int64_t d = 0; d < dim; ++d)
+            out.data<float>()[g * dim + d] =
+                static_cast<float>(sum[static_cast<std::size_t>(d)] / static_cast<double>(last - first));
+    }
+    return out;
+}
+
 /// Mean L2 norm of raw embeddings [n, D] f32 (InsightFace's XNorm for one pass).
 inline double mean_norm(const Tensor& embeddings) {
     double sum = 0;
@@ -71,6 +94,19 @@ struct VerificationResult {
     double threshold = 0;       ///< mean of the folds' thresholds (squared distance)
     std::vector<double> accuracy, thresholds;
 };
+
+namespace detail {
+/// Mean, spread and threshold from the folds.
+inline void summarise(VerificationResult& r) {
+    const double k = static_cast<double>(r.accuracy.size());
+    r.mean = std::accumulate(r.accuracy.begin(), r.accuracy.end(), 0.0) / k;
+    r.threshold = std::accumulate(r.thresholds.begin(), r.thresholds.end(), 0.0) / k;
+    double squares = 0;
+    for (const double a : r.accuracy) squares += (a - r.mean) * (a - r.mean);
+    r.std = std::sqrt(squares / k);
+    r.standard_error = std::sqrt(squares / (k - 1) / k);
+}
+}  // namespace detail
 
 /// Accuracy of each fold at the threshold that is best on the other folds: candidates 0, 0.01, .., 3.99, same if
 /// distance < threshold (strict), the first of equals. fold[i] in 0..folds-1. Source: InsightFace eval/verification.py.
@@ -111,13 +147,7 @@ inline VerificationResult verify_explicit_folds(std::span<const double> distance
         r.accuracy.push_back(static_cast<double>(correct[f][best]) / static_cast<double>(sizes[f]));
         r.thresholds.push_back(0.01 * static_cast<double>(best));
     }
-    const double k = folds;
-    r.mean = std::accumulate(r.accuracy.begin(), r.accuracy.end(), 0.0) / k;
-    r.threshold = std::accumulate(r.thresholds.begin(), r.thresholds.end(), 0.0) / k;
-    double squares = 0;
-    for (const double a : r.accuracy) squares += (a - r.mean) * (a - r.mean);
-    r.std = std::sqrt(squares / k);
-    r.standard_error = std::sqrt(squares / (k - 1) / k);
+    detail::summarise(r);
     return r;
 }
 
@@ -197,6 +227,50 @@ inline FoldTar tar_explicit_folds(std::span<const double> distances, std::span<c
     r.mean = std::accumulate(r.tar.begin(), r.tar.end(), 0.0) / folds;
     for (const double t : r.tar) r.std += (t - r.mean) * (t - r.mean) / folds;
     r.std = std::sqrt(r.std);
+    return r;
+}
+
+/// Accuracy of each fold by the rule of FaceX-Zoo: of 1,000 thresholds that cut the range of the other folds' scores
+/// evenly (the least score left out), the first with the largest TPR - FPR; a score equal to it counts as wrong for
+/// both kinds. scores: higher is more alike. Source: FaceX-Zoo test_protocol/lfw/lfw_evaluator.py.
+inline VerificationResult verify_tpr_fpr_folds(std::span<const double> scores, std::span<const char> same,
+                                               std::span<const int> fold, int folds) {
+    const std::size_t n = scores.size();
+    BF_CHECK(n == same.size() && n == fold.size() && n > 0 && folds >= 2, "verify", "counts differ; got ", n,
+             " scores, ", same.size(), " labels, ", fold.size(), " folds in ", folds);
+    constexpr int candidates = 1000;
+    VerificationResult r;
+    for (int f = 0; f < folds; ++f) {
+        std::vector<double> kinds[2];  // scores of the other folds: different, same
+        for (std::size_t i = 0; i < n; ++i)
+            if (fold[i] != f) kinds[same[i] != 0].push_back(scores[i]);
+        BF_CHECK(!kinds[0].empty() && !kinds[1].empty(), "verify", "fold ", f, ": the others want pairs of both kinds");
+        for (auto& k : kinds) std::sort(k.begin(), k.end());
+        const double least = std::min(kinds[0].front(), kinds[1].front()),
+                     step = (std::max(kinds[0].back(), kinds[1].back()) - least) / candidates;
+        const auto rate = [](const std::vector<double>& sorted, double t) {
+            return static_cast<double>(sorted.end() - std::upper_bound(sorted.begin(), sorted.end(), t)) /
+                   static_cast<double>(sorted.size());
+        };
+        double best = -2, threshold = 0;
+        for (int k = 1; k <= candidates; ++k) {
+            const double t = least + step * k, gain = rate(kinds[1], t) - rate(kinds[0], t);
+            if (gain > best) {
+                best = gain;
+                threshold = t;
+            }
+        }
+        double right = 0, all = 0;
+        for (std::size_t i = 0; i < n; ++i) {
+            if (fold[i] != f) continue;
+            ++all;
+            right += same[i] ? scores[i] > threshold : scores[i] < threshold;
+        }
+        BF_CHECK(all > 0, "verify", "fold ", f, " has no pairs");
+        r.accuracy.push_back(right / all);
+        r.thresholds.push_back(threshold);
+    }
+    detail::summarise(r);
     return r;
 }
 
