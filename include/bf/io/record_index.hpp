@@ -155,9 +155,9 @@ class RecordSumWriter {
   public:
     template <class Sink>
     RecordSumWriter(Sink&& sink, std::uint64_t record_file_size, std::uint64_t count) : sink_(sink) {
-        const std::uint64_t version = 1;
+        const std::uint64_t layout = 1;
         add("BFRECSUM", 8);
-        add(&version, 8);
+        add(&layout, 8);
         add(&record_file_size, 8);
         add(&count, 8);
     }
