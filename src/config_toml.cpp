@@ -224,7 +224,7 @@ RunConfig read(toml::table& table, const std::string& name) {
     check_margins(config, margins, margins ? place(*margins, name) : name);
     BF_CHECK(config.image_size % 16 == 0, name, "image_size: got ", config.image_size, ", want a multiple of 16");
     BF_CHECK(config.data.kind == "synthetic" || !config.data.root.empty(), name,
-             "data.root: missing; want the image folder of kind ", config.data.kind);
+             "data.root: missing; want the images of kind ", config.data.kind);
     BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name,
              "data.list: missing; want the list file of kind list");
     BF_CHECK(config.data.kind == "list" || (config.data.only_folds.empty() && config.data.exclude_folds.empty()), name,
