@@ -169,7 +169,8 @@ int run_index(const IndexArguments& a) {
     BF_CHECK_DATA(!a.check || fs::exists(sums_file), sums_file.string(),
                   "does not exist; hint: bf index FILE.rec --write makes it");
     Findings f = examine_all(records, index, a.decode);
-    BF_CHECK_DATA(!f.sums.empty() || f.bad > 0, file.string(), "holds no record");
+    BF_CHECK_DATA(!f.sums.empty(), file.string(), "holds no record; got ", records.size(),
+                  " bytes; hint: is it a .rec file?");
     if (a.check) compare_sums(FileSource(sums_file), records.size(), f);
 
     std::uint64_t images = 0;
