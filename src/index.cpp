@@ -1,6 +1,7 @@
 // bf index: reads every record of a .rec, says which are damaged, makes a missing .idx and the checksum file.
+#include <algorithm>
 #include <filesystem>
-#include <mutex>
+#include <limits>
 #include <numeric>
 
 #include "bf/core/parallel.hpp"
@@ -36,13 +37,17 @@ struct Findings {
     }
 };
 
-/// Reads one record and fills in its checksum, label and kind; returns what is wrong with it, or nothing.
-std::string examine(const RecordReader& reader, RecordSum& sum, const RecordSum* next, bool decode, bool had_index) {
+/// Reads one record and fills in its checksum, label and kind, and where it ends; returns what is wrong with it, or
+/// nothing.
+std::string examine(const RecordReader& reader, RecordSum& sum, const RecordSum* next, bool decode, bool had_index,
+                    std::uint64_t& end) {
     const std::uint64_t limit = next ? next->offset : reader.source().size();
     sum.kind = RecordKind::damaged;
+    sum.label = std::numeric_limits<float>::quiet_NaN();  // not known
     try {
         if (next && next->offset == sum.offset) return concat("key ", next->key, " has the same offset");
         const RecordExtent extent = reader.extent(sum.offset);
+        end = extent.end;
         const std::vector<std::byte> payload = reader.read(sum.offset);
         if (extent.end > limit) return concat("reaches to byte ", extent.end, ", into the record at byte ", limit);
         if (had_index && extent.end < limit && !reader.begins_part(extent.end))
@@ -56,8 +61,8 @@ std::string examine(const RecordReader& reader, RecordSum& sum, const RecordSum*
         if (!image.empty()) {
             if (!class_of(header.identity()))
                 return concat("label; got ", header.identity(), ", want a whole number in 0..2^24");
-            if (decode) decode_image(image, "image");
             sum.label = header.identity();
+            if (decode) decode_image(image, "image");
         }
         sum.crc = crc32c(payload.data(), payload.size());
         sum.kind = image.empty() ? RecordKind::list : RecordKind::image;
@@ -97,22 +102,20 @@ Findings examine_all(const Source& records, const fs::path& index, bool decode) 
     for (std::size_t from = 0; from < order.size(); from += block) {
         const std::size_t count = std::min(block, order.size() - from);
         std::vector<std::string> wrong(count);
+        std::vector<std::uint64_t> ends(count);
+        const auto next_of = [&](std::size_t i) {
+            return from + i + 1 < order.size() ? &f.sums[order[from + i + 1]] : nullptr;
+        };
         parallel_for(static_cast<std::int64_t>(count), 16, [&](std::int64_t begin, std::int64_t end) {
-            for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-                const RecordSum* next = from + i + 1 < order.size() ? &f.sums[order[from + i + 1]] : nullptr;
-                wrong[i] = examine(reader, f.sums[order[from + i]], next, decode, f.had_index);
-            }
+            for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
+                wrong[i] = examine(reader, f.sums[order[from + i]], next_of(i), decode, f.had_index, ends[i]);
         });
         for (std::size_t i = 0; i < count; ++i) {
             const RecordSum& sum = f.sums[order[from + i]];
-            if (!wrong[i].empty()) {
+            if (!wrong[i].empty())
                 f.add({sum.offset, sum.key, wrong[i]});
-            } else if (f.had_index) {  // sound, and followed by records that the index does not name
-                const std::uint64_t end = reader.extent(sum.offset).end;
-                const std::uint64_t next =
-                    from + i + 1 < order.size() ? f.sums[order[from + i + 1]].offset : records.size();
-                f.unnamed_bytes += next - end;
-            }
+            else if (f.had_index)  // what follows a sound record up to the next that the index names
+                f.unnamed_bytes += (next_of(i) ? next_of(i)->offset : records.size()) - ends[i];
         }
         progress.show(from + count);
     }
