@@ -156,6 +156,10 @@ TEST(RecordDataset, LabelsOfImagesAreHeldAgainstTheirIdentityRecords) {
     EXPECT_EQ(d.labels_from(), "image headers");
     EXPECT_EQ(labels(d), (std::vector<std::int64_t>{1, 1, 0, 0}));
     ASSERT_EQ(d.notes().size(), 1u);
+    Made cut = Made::layout({2, 2});  // an index without its last line
+    cut.idx.erase(cut.idx.end() - 6, cut.idx.end());
+    EXPECT_EQ(labels(cut.open()), (std::vector<std::int64_t>{0, 0, 1, 1}));
+    EXPECT_TRUE(has(cut.open().notes().at(0), "names identity records (A, B) that the index does not have"));
     EXPECT_TRUE(has(d.notes()[0], "image of key 1 has label 1, its identity record is number 0")) << d.notes()[0];
 }
 
