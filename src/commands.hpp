@@ -1,4 +1,5 @@
 #pragma once
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,18 @@ struct ImportArguments {
     int embedding_size = 0, image_size = 0;  ///< 0: what the file says
     bool allow_missing = false, json = false;
 };
+struct PackArguments {
+    std::string images, list, pairs, kind = "lfw", out, layout = "insightface";
+    std::uint64_t seed = 1;
+    int protocol = 2;
+    double max_bad_share = 0.01;
+    bool exclude_bad = false, force = false;
+};
+struct IndexArguments {
+    std::string records, index;
+    double max_bad_share = 0;
+    bool decode = false, write = false, check = false, json = false;
+};
 struct DemoArguments {
     std::string output = "runs/demo";
     int seeds = 3, steps = 0;
@@ -46,6 +59,8 @@ int run_eval(const EvalArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
 int run_import(const ImportArguments& arguments);
 int run_export(const ExportArguments& arguments);
+int run_pack(const PackArguments& arguments);
+int run_index(const IndexArguments& arguments);
 int run_demo(const DemoArguments& arguments);
 int run_align(const AlignArguments& arguments);
 int run_info(bool json);

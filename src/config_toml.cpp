@@ -228,7 +228,7 @@ RunConfig read(toml::table& table, const std::string& name) {
              ", want a multiple of ", facts.image_step, ", from ", std::max(facts.image_step, facts.smallest),
              " on, for ", facts.name);
     BF_CHECK(config.data.kind == "synthetic" || !config.data.root.empty(), name,
-             "data.root: missing; want the image folder of kind ", config.data.kind);
+             "data.root: missing; want the images of kind ", config.data.kind);
     BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name,
              "data.list: missing; want the list file of kind list");
     BF_CHECK(config.data.kind == "list" || (config.data.only_folds.empty() && config.data.exclude_folds.empty()), name,

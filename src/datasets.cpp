@@ -1,13 +1,31 @@
 #include "datasets.hpp"
 
+#include <chrono>
+#include <cstdio>
+
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/pairs.hpp"
+#include "bf/data/record_dataset.hpp"
 #include "bf/data/synthetic.hpp"
 #include "bf/io/crc32c.hpp"
 #include "bf/io/json.hpp"
 #include "bf/train/embed.hpp"
 
 namespace bf::program {
+namespace {
+
+/// Shows on stderr that labels are read, where that takes long enough to wonder.
+std::function<void(std::int64_t, std::int64_t)> label_progress() {
+    return [shown = std::chrono::steady_clock::now()](std::int64_t done, std::int64_t of) mutable {
+        const auto now = std::chrono::steady_clock::now();
+        if (now - shown < std::chrono::seconds(5) || done == of) return;
+        shown = now;
+        std::fprintf(stderr, "reading labels: %lld/%lld images; bf index --write once makes this a matter of seconds\n",
+                     static_cast<long long>(done), static_cast<long long>(of));
+    };
+}
+
+}  // namespace
 
 std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
     const DataConfig& d = config.data;
@@ -18,6 +36,12 @@ std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
                                                                       .seed = static_cast<std::uint64_t>(d.seed),
                                                                       .first_identity = d.first_identity,
                                                                       .difficulty = static_cast<float>(d.difficulty)});
+    if (d.kind == "record") {
+        auto records = std::make_unique<RecordDataset>(
+            d.root, RecordDatasetOptions{.min_images = d.min_images, .progress = label_progress()});
+        for (const std::string& note : records->notes()) std::fprintf(stderr, "bf: note: %s\n", note.c_str());
+        return records;
+    }
     const std::size_t cache = static_cast<std::size_t>(d.cache_mb) << 20;
     if (d.kind == "folder") return std::make_unique<FileDataset>(list_folder(d.root, d.min_images), cache);
     ListFilter filter{
@@ -32,6 +56,9 @@ std::string describe_data(const RunConfig& config, const Dataset& data) {
                       d.images_per_identity, " images each, ", config.image_size, " pixels, seed ", d.seed,
                       ", difficulty ", json_number(d.difficulty));
     std::uint32_t crc = 0;
+    if (const auto* records = dynamic_cast<const RecordDataset*>(&data))
+        return concat(data.size(), " images, ", data.identities(), " identities, records crc32c ",
+                      records->fingerprint());
     for (std::int64_t i = 0; i < data.size(); ++i) {
         std::string name = data.name(i);
         if (name.rfind(d.root, 0) == 0) name.erase(0, d.root.size());  // the same images in another place are the same

@@ -156,6 +156,47 @@ void add_align(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_align(*a); }; });
 }
 
+void add_pack(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<PackArguments>();
+    CLI::App* c = app.add_subcommand(
+        "pack", "Images to a record file OUT.rec, .idx, .lst and property; or pairs of images to a verification .bin");
+    c->add_option("--images", a->images, "Folder with one sub-folder an identity; with --list or --pairs their root");
+    c->add_option("--list", a->list, "Lines path<TAB>label, or im2rec's index<TAB>label<TAB>path in a file .lst");
+    c->add_option("--pairs", a->pairs, "Write a .bin of these pairs: LFW's pairs.txt, or --kind list");
+    c->add_option("--kind", a->kind, "Of --pairs: lfw, or list with lines `path1 path2 0|1`")
+        ->check(CLI::IsMember({"lfw", "list"}));
+    c->add_option("--out", a->out, "Prefix of the record files, such as faces/train; the .bin with --pairs")
+        ->required();
+    c->add_option("--layout", a->layout,
+                  "insightface (by identity, with identity records) or shuffled (im2rec, each record an image)")
+        ->check(CLI::IsMember({"insightface", "shuffled"}));
+    c->add_option("--seed", a->seed, "Of the shuffled order");
+    c->add_option("--protocol", a->protocol, "Pickle of the .bin: 2 as the published ones (Python 2), or 4 (Python 3)")
+        ->check(CLI::IsMember({2, 4}));
+    c->add_flag("--exclude-bad", a->exclude_bad, "Leave damaged images out; without it they are an error (exit 3)");
+    c->add_option("--max-bad-share", a->max_bad_share, "Share of images that --exclude-bad may leave out")
+        ->check(CLI::Range(0.0, 1.0));
+    c->add_flag("--force", a->force, "Replace files that are there");
+    c->footer(
+        "Files are stored byte for byte as they are. Each is decoded first; the order of the records does not "
+        "depend on the number of threads (BF_THREADS).");
+    c->callback([a, &chosen] { chosen = [a] { return run_pack(*a); }; });
+}
+
+void add_index(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<IndexArguments>();
+    CLI::App* c = app.add_subcommand("index", "Verify each record of a .rec; make its .idx and its checksum file");
+    c->add_option("records", a->records, "A .rec file, or a folder with train.rec")->required();
+    c->add_option("--idx", a->index, "Its index (FILE.idx); without one the file is scanned");
+    c->add_flag("--decode", a->decode, "Decode each image too");
+    c->add_flag("--check", a->check, "Compare with the checksum file: says which records changed");
+    c->add_flag("--write", a->write, "Write FILE.rec.sum (checksums and labels), and FILE.idx if it is missing");
+    c->add_option("--max-bad-share", a->max_bad_share, "Share of damaged records above which the exit code is 3")
+        ->check(CLI::Range(0.0, 1.0));
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_index(*a); }; });
+}
+
 void add_info(CLI::App& app, Chosen& chosen) {
     const auto json = std::make_shared<bool>(false);
     CLI::App* c = app.add_subcommand("info", "What was built, the machine, the networks");
@@ -194,6 +235,8 @@ int main(int argc, char** argv) {
     add_import(app, chosen);
     add_export(app, chosen);
     add_align(app, chosen);
+    add_pack(app, chosen);
+    add_index(app, chosen);
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);

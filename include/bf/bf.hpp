@@ -6,6 +6,7 @@
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/loader.hpp"
 #include "bf/data/pairs.hpp"
+#include "bf/data/record_dataset.hpp"
 #include "bf/data/synthetic.hpp"
 #include "bf/eval/roc.hpp"
 #include "bf/eval/verification.hpp"

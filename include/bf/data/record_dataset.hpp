@@ -61,11 +61,14 @@ class RecordDataset : public Dataset {
 
     std::int64_t size() const override { return static_cast<std::int64_t>(entries_.size()); }
     std::int64_t identities() const override { return identities_; }
-    std::int64_t label(std::int64_t i) const override { return at(i).label; }
+    std::int64_t label(std::int64_t i) const override { return at(i).label & ~unreadable; }
     std::string name(std::int64_t i) const override { return source_->name() + "#key " + std::to_string(at(i).key); }
     Image image(std::int64_t i) const override {
         const std::string called = concat(name(i), " (byte ", at(i).offset, ")");
         const std::vector<std::byte> payload = read(i, called);
+        // its pixels may be sound: with another image's label they would teach something wrong
+        BF_CHECK_DATA(!(at(i).label & unreadable), called,
+                      "its label cannot be read, or is no whole number in 0..2^24");
         return decode_image(std::span(payload).subspan(image_begin(payload, called)), called, decode_);
     }
     /// The file of image i (JPEG or PNG) as it stands in its record.
@@ -84,6 +87,7 @@ class RecordDataset : public Dataset {
 
   private:
     static constexpr std::uint32_t no_image = 0xffffffffu, no_label = 0xfffffffeu;
+    static constexpr std::uint32_t unreadable = 0x80000000u;  ///< bit of a label that is not the image's own
     struct Head {
         ImageRecordHeader header;
         std::uint64_t length = 0;
@@ -138,9 +142,7 @@ class RecordDataset : public Dataset {
         read_record_sums(sums, source_->size(), [&](const RecordSum& sum) {
             if (i == entries_.size() || entries_[i].key != sum.key || entries_[i].offset != sum.offset) stale(sum.key);
             const auto label = class_of(sum.label);
-            entries_[i++].label = sum.kind == RecordKind::list                ? no_image
-                                  : sum.kind == RecordKind::damaged || !label ? no_label
-                                                                              : *label;
+            entries_[i++].label = sum.kind == RecordKind::list ? no_image : label.value_or(no_label);
         });
         if (i < entries_.size()) stale(entries_[i].key);
         constexpr std::size_t samples = 64;  // a record file of the same size in its place shows here
@@ -249,15 +251,14 @@ class RecordDataset : public Dataset {
             }
         BF_CHECK_DATA(before != no_label, source_->name(), "has no readable image; got ", entries_.size(),
                       " records that are none");
-        std::vector<std::uint32_t> labels;
+        std::vector<std::uint32_t> labels{before};
         for (RecordEntry& e : entries_) {
             if (e.label == no_label) {
-                e.label = before;
+                e.label = before | unreadable;
                 ++unknown;
-            } else if (labels.empty() || e.label != before) {
-                labels.push_back(e.label);
+            } else if (e.label != before) {
+                labels.push_back(before = e.label);
             }
-            before = e.label;
         }
         if (unknown) notes_.push_back(concat(unknown, " damaged records: their labels cannot be read"));
         std::sort(labels.begin(), labels.end());
@@ -265,17 +266,18 @@ class RecordDataset : public Dataset {
         const auto renumber = [&] {
             std::size_t place = 0;
             for (RecordEntry& e : entries_) {
-                if (labels[place] != e.label)
-                    place = static_cast<std::size_t>(std::lower_bound(labels.begin(), labels.end(), e.label) -
+                const std::uint32_t label = e.label & ~unreadable;
+                if (labels[place] != label)
+                    place = static_cast<std::size_t>(std::lower_bound(labels.begin(), labels.end(), label) -
                                                      labels.begin());
-                e.label = static_cast<std::uint32_t>(place);
+                e.label = static_cast<std::uint32_t>(place) | (e.label & unreadable);
             }
         };
         if (labels.back() + 1 != labels.size()) renumber();
         if (min_images > 1) {
             std::vector<std::int64_t> count(labels.size());
-            for (const RecordEntry& e : entries_) ++count[e.label];
-            std::erase_if(entries_, [&](const RecordEntry& e) { return count[e.label] < min_images; });
+            for (const RecordEntry& e : entries_) ++count[e.label & ~unreadable];
+            std::erase_if(entries_, [&](const RecordEntry& e) { return count[e.label & ~unreadable] < min_images; });
             BF_CHECK_DATA(!entries_.empty(), source_->name(), "has no identity with at least ", min_images, " images");
             labels.clear();
             for (std::uint32_t k = 0; k < count.size(); ++k)
@@ -283,7 +285,7 @@ class RecordDataset : public Dataset {
             renumber();
         }
         identities_ = static_cast<std::int64_t>(labels.size());
-        entries_.shrink_to_fit();
+        if (entries_.capacity() / 2 > entries_.size()) entries_.shrink_to_fit();  // it copies: not for a few
     }
 
     /// `property` holds `identities,height,width`; it belongs to train.rec.

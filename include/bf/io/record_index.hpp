@@ -144,7 +144,7 @@ struct RecordSum {
     std::uint64_t offset = 0;
     std::uint32_t key = 0;
     std::uint32_t crc = 0;  ///< crc32c of the payload
-    float label = 0;        ///< of an image
+    float label = 0;        ///< of an image; NaN where it cannot be read
     RecordKind kind = RecordKind::image;
 };
 static_assert(sizeof(RecordSum) == 24);

@@ -119,13 +119,14 @@ void visit_keys(RunConfig& c, V&& v) {
            "write the numbers of metrics.jsonl for TensorBoard too, into OUTPUT/events (tensorboard --logdir OUTPUT)");
     v.number("checkpoint_every", c.checkpoint_every, "steps between checkpoints", 1, big);
     v.number("keep_checkpoints", c.keep_checkpoints, "newest checkpoints kept", 1, 1e6);
-    v.choice("data.kind", c.data.kind, "training images", {"synthetic", "folder", "list"});
-    v.text("data.root", c.data.root, "image folder, relative to the current folder");
+    v.choice("data.kind", c.data.kind, "training images", {"synthetic", "folder", "list", "record"});
+    v.text("data.root", c.data.root,
+           "image folder, relative to the current folder; kind record: folder of train.rec, or a .rec file");
     v.text("data.list", c.data.list, "kind list: file of path<TAB>label[<TAB>fold], relative to the current folder");
     v.numbers("data.only_folds", c.data.only_folds, "kind list: folds taken (none: all)");
     v.numbers("data.exclude_folds", c.data.exclude_folds, "kind list: folds left out");
     v.number("data.min_images", c.data.min_images, "identities with fewer images are left out", 1, 1e6);
-    v.number("data.cache_mb", c.data.cache_mb, "decoded images kept in memory, MiB", 0, 1e9);
+    v.number("data.cache_mb", c.data.cache_mb, "kinds folder and list: decoded images kept in memory, MiB", 0, 1e9);
     v.number("data.max_bad_share", c.data.max_bad_share, "share of unreadable images that may be replaced", 0, 1);
     v.number("data.identities", c.data.identities, "kind synthetic: identities", 2, 1e9);
     v.number("data.images_per_identity", c.data.images_per_identity, "kind synthetic: images of each", 1, 1e6);
