@@ -156,7 +156,7 @@ TEST(Pickle, ContainersMemoAndCalls) {
     EXPECT_EQ(list.root.item(1).item(1).integer(), 3);
     EXPECT_TRUE(has(message([&] { list.root.item(2); }), "want at least 3 items; got 2"));
 
-    const Read framed("\x80\x04\x95" + little(21, 8) + "}\x94(\x8c\x01" + "a\x94K\x01\x8c\x01" + "bh\x01\x85\x94uh" +
+    const Read framed("\x80\x04\x95" + little(23, 8) + "}\x94(\x8c\x01" + "a\x94K\x01\x8c\x01" + "bh\x01\x85\x94u0h" +
                       "\0"s + "N\x86" + ".");
     EXPECT_EQ(framed.root.item(0).find("a").second.integer(), 1);
     EXPECT_EQ(framed.root.item(0).find("b").second.item(0).text(), "a");
