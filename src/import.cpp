@@ -116,13 +116,14 @@ Match match_of(const ImportArguments& a, const Weights& w) {
         if (const std::string network = recognise(tensors, prefix); !network.empty())
             if (!m.named || network_facts(m.network).name == network) found.push_back({network, prefix, m.named});
     if (found.size() > 1)
-        fail(ErrorCode::data, a.in, "holds several networks, under \"", found[0].prefix, "\" (", found[0].network,
-             ") and \"", found[1].prefix, "\" (", found[1].network, "); hint: --prefix ", found[0].prefix);
+        fail(ErrorCode::data, a.in, "holds several networks, under \"", printable(found[0].prefix), "\" (",
+             found[0].network, ") and \"", printable(found[1].prefix), "\" (", found[1].network, "); hint: --prefix ",
+             printable(found[0].prefix));
     if (found.empty() && !m.named) {
         std::string some;
         int shown = 0;
         for (const auto& [name, t] : tensors)
-            if (shown++ < 5) some += "\n  " + name + " " + t.shape().str();
+            if (shown++ < 5) some += "\n  " + printable(name) + " " + t.shape().str();
         fail(ErrorCode::data, a.in, "its ", tensors.size(), " tensors have the names of no known network", some,
              tensors.size() > 5 ? "\n  ..." : "", "\nhint: --network NAME tells which names are missing");
     }
@@ -159,7 +160,7 @@ std::string json_list(const std::vector<std::string>& all) {
 }
 void print_list(const char* what, const std::vector<std::string>& all) {
     std::printf("%-11s %zu%s\n", what, all.size(), all.empty() ? "" : ":");
-    for (std::size_t i = 0; i < all.size() && i < 20; ++i) std::printf("  %s\n", all[i].c_str());
+    for (std::size_t i = 0; i < all.size() && i < 20; ++i) std::printf("  %s\n", printable(all[i]).c_str());
     if (all.size() > 20) std::printf("  ... (--json lists them all)\n");
 }
 
@@ -248,7 +249,7 @@ int run_import(const ImportArguments& a) {
                     weights.kind.c_str(), tensors.size(), facts.name.c_str(),
                     match.named ? "as named" : "by names and sizes", static_cast<long long>(options.embedding_size),
                     static_cast<long long>(options.image_size), static_cast<long long>(options.image_size),
-                    match.prefix.empty() ? "" : concat("\nprefix      ", match.prefix).c_str());
+                    match.prefix.empty() ? "" : concat("\nprefix      ", printable(match.prefix)).c_str());
         std::printf("%-11s %zu of %zu\n", "matched", matched, state.size());
         print_list("missing", missing);
         print_list("mismatched", mismatched);

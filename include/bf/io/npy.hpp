@@ -10,6 +10,7 @@
 #include "bf/core/tensor.hpp"
 #include "bf/io/atomic_file.hpp"
 #include "bf/io/elements.hpp"
+#include "bf/io/printable.hpp"
 #include "bf/io/source.hpp"
 
 // NumPy's array files: six magic bytes, a version, a header that is a Python dict, then the elements.
@@ -56,7 +57,7 @@ class NpyHeader {
             const std::string key = quoted();
             want(':');
             const int bit = key == "descr" ? 1 : key == "fortran_order" ? 2 : key == "shape" ? 4 : 0;
-            if (bit == 0 || (seen & bit)) bad("got the key " + key.substr(0, 32));
+            if (bit == 0 || (seen & bit)) bad("got the key " + printable(key, 32));
             seen |= bit;
             if (bit == 1)
                 read_descr();
@@ -132,7 +133,7 @@ class NpyHeader {
                 type = value;
                 return;
             }
-        bad(concat("element type; got ", descr.substr(0, 32),
+        bad(concat("element type; got ", printable(descr, 32),
                    ", want <f2, <f4, <f8, |u1, |b1, |i1, <i2, <u2, <i4, <u4 "
                    "or <i8",
                    descr.find('O') != std::string::npos ? "; an object array is a pickle, which is not read"

@@ -14,7 +14,7 @@ inline std::map<std::string, Tensor> load_npz(const Source& source) {
     std::uint64_t held = 0;
     std::map<std::string, Tensor> arrays;
     for (const ZipEntry& e : zip.entries()) {
-        BF_CHECK_DATA(e.name.size() > 4 && e.name.ends_with(".npy"), source.name(), "entry ", e.name,
+        BF_CHECK_DATA(e.name.size() > 4 && e.name.ends_with(".npy"), source.name(), "entry ", printable(e.name),
                       " is no array; want names that end in .npy");
         const std::uint64_t unpacked = e.deflated ? e.size : 0;
         BF_CHECK_DATA(unpacked <= most - held, source.name(), "arrays unfold to more than ", most,
@@ -23,7 +23,7 @@ inline std::map<std::string, Tensor> load_npz(const Source& source) {
         Tensor t;
         if (e.deflated) {
             content = zip.bytes(e);
-            t = load_npy(MemorySource(content, concat(source.name(), ": ", e.name)), most - held - unpacked);
+            t = load_npy(MemorySource(content, concat(source.name(), ": ", printable(e.name))), most - held - unpacked);
         } else {
             t = load_npy(zip.stored(e), most - held);
         }

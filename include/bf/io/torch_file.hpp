@@ -47,7 +47,8 @@ class TorchFile {
         const ZipEntry* description = nullptr;
         for (const ZipEntry& e : zip_.entries())
             if (e.name.ends_with("/data.pkl") && e.name.find('/') == e.name.size() - 9) {
-                BF_CHECK_DATA(!description, name_, "holds two descriptions: ", description->name, " and ", e.name);
+                BF_CHECK_DATA(!description, name_, "holds two descriptions: ", printable(description->name), " and ",
+                              printable(e.name));
                 description = &e;
             }
         BF_CHECK_DATA(description, name_, "is a zip archive, but no PyTorch file: no NAME/data.pkl in it");
@@ -59,7 +60,7 @@ class TorchFile {
                           "byteorder; want little; hint: ", torch_remedy);
         }
         text_ = zip_.bytes(*description);
-        memory_ = std::make_unique<MemorySource>(text_, concat(name_, ": ", description->name));
+        memory_ = std::make_unique<MemorySource>(text_, concat(name_, ": ", printable(description->name)));
         pickle_.emplace(*memory_, PickleOptions{.globals = torch_globals, .persistent = true, .remedy = torch_remedy});
     }
 
@@ -86,6 +87,7 @@ class TorchFile {
             const auto parts = tensor_parts(dict.item(i + 1));
             if (!parts) continue;  // a step count or the like beside the tensors
             const std::string key = dict.item(i).text(1024);
+            BF_CHECK_DATA(printable(key, 1024) == key, name_, "a name with control characters: ", printable(key));
             BF_CHECK_DATA(!all.count(key), name_, key, ": is there twice");
             all[key] = read(key, *parts);
         }
@@ -126,14 +128,14 @@ class TorchFile {
         auto found = storages_.find(key);
         if (found == storages_.end()) {
             const ZipEntry* e = zip_.find(folder_ + "data/" + key);
-            BF_CHECK_DATA(e, name_, tensor, ": the archive has no ", folder_, "data/", key);
+            BF_CHECK_DATA(e, name_, tensor, ": the archive has no ", printable(folder_ + "data/" + key));
             found = storages_.emplace(key, Storage{known->second, zip_.stored(*e)}).first;
         }
         const std::int64_t elements = id.item(4).integer();
         BF_CHECK_DATA(found->second.type == known->second && elements >= 0 &&
                           static_cast<std::uint64_t>(elements) <= found->second.bytes.size() / bytes,
-                      name_, tensor, ": storage ", key, "; got ", elements, " elements of ", id.item(1).global(),
-                      ", want at most the ", found->second.bytes.size(), " bytes of its entry");
+                      name_, tensor, ": storage ", printable(key), "; got ", elements, " elements of ",
+                      id.item(1).global(), ", want at most the ", found->second.bytes.size(), " bytes of its entry");
         return found->second;
     }
     Tensor read(const std::string& tensor, const PickleValue& parts);

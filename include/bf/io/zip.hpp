@@ -6,6 +6,7 @@
 
 #include "bf/io/crc32c.hpp"
 #include "bf/io/inflate.hpp"
+#include "bf/io/printable.hpp"
 #include "bf/io/source.hpp"
 
 // Zip archives (PKWARE APPNOTE 6.3.10), stored and deflated, zip64 included: what .npz and .pth files are. All records
@@ -79,7 +80,7 @@ class ZipArchive {
             done += part.size();
         }
         check_crc(e, crc);
-        return {*source_, e.begin, e.size, concat(source_->name(), ": ", e.name)};
+        return {*source_, e.begin, e.size, concat(source_->name(), ": ", printable(e.name))};
     }
     /// The content of an entry, its CRC checked.
     std::vector<std::byte> bytes(const ZipEntry& e) const {
@@ -99,7 +100,7 @@ class ZipArchive {
 
     template <class... Parts>
     [[noreturn]] void bad(const std::string& entry, const Parts&... parts) const {
-        fail(ErrorCode::data, source_->name(), "zip", entry.empty() ? "" : " entry ", entry, ": ", parts...);
+        fail(ErrorCode::data, source_->name(), "zip", entry.empty() ? "" : " entry ", printable(entry), ": ", parts...);
     }
     void check_crc(const ZipEntry& e, std::uint32_t crc) const {
         if (crc != e.crc) bad(e.name, "damaged from byte ", e.begin, " on: CRC-32; got ", crc, ", want ", e.crc);
@@ -256,7 +257,7 @@ inline void ZipArchive::check_overlap() const {
               [](const ZipEntry* a, const ZipEntry* b) { return a->header < b->header; });
     for (std::size_t i = 1; i < by_place.size(); ++i)
         if (by_place[i - 1]->begin + by_place[i - 1]->packed > by_place[i]->header)
-            bad(by_place[i]->name, "overlaps ", by_place[i - 1]->name, " at byte ", by_place[i]->header);
+            bad(by_place[i]->name, "overlaps ", printable(by_place[i - 1]->name), " at byte ", by_place[i]->header);
 }
 
 }  // namespace bf
