@@ -19,6 +19,12 @@ struct EmbedArguments {
     int batch = 64;
     bool no_flip = false;
 };
+struct PlotArguments {
+    std::vector<std::string> inputs, keys;
+    std::string out;
+    int smooth = -1;  ///< points of the window; -1: as many points as there are
+    bool log_x = false, log_y = false, distances = false;
+};
 struct DemoArguments {
     std::string output = "runs/demo";
     int seeds = 3, steps = 0;
@@ -28,6 +34,7 @@ struct DemoArguments {
 int run_train(const TrainArguments& arguments);
 int run_eval(const EvalArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
+int run_plot(const PlotArguments& arguments);
 int run_demo(const DemoArguments& arguments);
 int run_info(bool json);
 int run_doctor(bool json);
