@@ -20,14 +20,17 @@ int main(int argc, char** argv) try {
     }
     bf::SafeTensors file = bf::load_safetensors(argv[1]);
     const auto number = [&](const char* key) { return std::atoll(file.metadata[key].c_str()); };
-    const auto net = bf::iresnet(file.metadata["bf.network"], {.embedding_size = number("bf.embedding_size"),
-                                                               .image_size = number("bf.image_size")});
+    const auto net = bf::make_network(file.metadata["bf.network"], {.embedding_size = number("bf.embedding_size"),
+                                                                    .image_size = number("bf.image_size")});
+    const bf::InputFormat input = bf::parse_input_format(file.metadata["bf.input"], argv[1]);
     net->load_state(file.tensors);
 
     std::vector<bf::FileDataset::Entry> entries;
     for (int i = 2; i < argc; ++i) entries.push_back({argv[i], 0});
     const bf::FileDataset images(std::move(entries));
-    const bf::Tensor e = bf::embed(*net, images, net->options().image_size);
+    std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));
+    std::iota(all.begin(), all.end(), 0);
+    const bf::Tensor e = bf::embed(*net, images, all, number("bf.image_size"), {.input = input}, [](std::int64_t) {});
 
     for (std::int64_t a = 0; a < images.size(); ++a)
         for (std::int64_t b = a + 1; b < images.size(); ++b) {

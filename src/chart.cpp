@@ -40,14 +40,30 @@ std::vector<double> ticks(double low, double high) {
     return all;
 }
 
+/// Ticks of one side; on a logarithmic one, whose bounds are exponents, at powers of ten.
+std::vector<double> ticks_of(double low, double high, bool log) {
+    if (!log) return ticks(low, high);
+    std::vector<double> all;
+    for (double e = std::ceil(low); e <= high + 1e-9; ++e) all.push_back(e);
+    return all;
+}
+
+constexpr int width = 520, height = 320;  // of a chart
+
 /// The body of a chart in an svg element with these attributes; empty without points.
 std::string draw_with(const Chart& chart, const std::string& attributes, const std::string& style) {
-    constexpr double width = 520, height = 320, left = 62, right = 14, top = 52, bottom = 46;
+    constexpr double left = 62, right = 14, top = 52, bottom = 46;
+    const auto drawn = [&](const std::pair<double, double>& p) {
+        return (!chart.log_x || p.first > 0) && (!chart.log_y || p.second > 0);
+    };
+    const auto scaled = [&](const std::pair<double, double>& p) {
+        return std::pair(chart.log_x ? std::log10(p.first) : p.first, chart.log_y ? std::log10(p.second) : p.second);
+    };
     double x0 = HUGE_VAL, x1 = -HUGE_VAL, y0 = HUGE_VAL, y1 = -HUGE_VAL;
     for (const Series& s : chart.series)
-        for (auto [x, y] : s.points) {
-            if (chart.log_x && x <= 0) continue;
-            x = chart.log_x ? std::log10(x) : x;
+        for (const auto& point : s.points) {
+            if (!drawn(point)) continue;
+            const auto [x, y] = scaled(point);
             x0 = std::min(x0, x), x1 = std::max(x1, x), y0 = std::min(y0, y), y1 = std::max(y1, y);
         }
     if (!(x0 <= x1)) return "";
@@ -64,16 +80,12 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
     svg << "<svg viewBox=\"0 0 " << width << ' ' << height << "\" role=\"img\" aria-label=\"" << escape(chart.title)
         << '"' << attributes << '>' << style << "<text class=\"title\" x=\"8\" y=\"18\">" << escape(chart.title)
         << "</text>";
-    for (const double t : ticks(y0, y1))
+    for (const double t : ticks_of(y0, y1, chart.log_y))
         svg << "<line class=\"grid-line\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\""
             << format(py(t), 1) << "\" y2=\"" << format(py(t), 1) << "\"/><text x=\"" << left - 6 << "\" y=\""
-            << format(py(t) + 4, 1) << "\" text-anchor=\"end\">" << tick_text(t) << "</text>";
-    std::vector<double> across = ticks(x0, x1);
-    if (chart.log_x) {
-        across.clear();
-        for (double e = std::ceil(x0); e <= x1 + 1e-9; ++e) across.push_back(e);
-    }
-    for (const double t : across)
+            << format(py(t) + 4, 1) << "\" text-anchor=\"end\">" << tick_text(chart.log_y ? std::pow(10, t) : t)
+            << "</text>";
+    for (const double t : ticks_of(x0, x1, chart.log_x))
         svg << "<line class=\"grid-line\" y1=\"" << top << "\" y2=\"" << height - bottom << "\" x1=\""
             << format(px(t), 1) << "\" x2=\"" << format(px(t), 1) << "\"/><text x=\"" << format(px(t), 1) << "\" y=\""
             << height - bottom + 16 << "\" text-anchor=\"middle\">" << tick_text(chart.log_x ? std::pow(10, t) : t)
@@ -87,9 +99,11 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
     for (const Series& s : chart.series) {
         svg << "<polyline fill=\"none\" stroke=\"var(--c" << s.colour % 6 << ")\" stroke-width=\"" << (s.faint ? 1 : 2)
             << "\" stroke-linejoin=\"round\" opacity=\"" << (s.faint ? 0.25 : 0.95) << "\" points=\"";
-        for (const auto& [x, y] : s.points)
-            if (!chart.log_x || x > 0)
-                svg << format(px(chart.log_x ? std::log10(x) : x), 1) << ',' << format(py(y), 1) << ' ';
+        for (const auto& point : s.points) {
+            if (!drawn(point)) continue;
+            const auto [x, y] = scaled(point);
+            svg << format(px(x), 1) << ',' << format(py(y), 1) << ' ';
+        }
         svg << "\"/>";
     }
     // the legend stands in a row of its own, so that it hides no curve
@@ -97,6 +111,10 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
     double x = left;
     for (const Series& s : chart.series) {
         if (s.faint || s.name.empty() || !named.insert(s.name).second) continue;
+        if (x + 17 + 7 * static_cast<double>(s.name.size()) > width && x > left) {  // no room for more names
+            svg << "<text x=\"" << x << "\" y=\"40\">...</text>";
+            break;
+        }
         svg << "<rect x=\"" << x << "\" y=\"34\" width=\"12\" height=\"4\" fill=\"var(--c" << s.colour % 6
             << ")\"/><text x=\"" << x + 17 << "\" y=\"40\">" << escape(s.name) << "</text>";
         x += 36 + 7 * static_cast<double>(s.name.size());
@@ -119,6 +137,27 @@ std::string draw(const Chart& chart) { return draw_with(chart, "", ""); }
 
 std::string draw_file(const Chart& chart) {
     return draw_with(chart, " xmlns=\"http://www.w3.org/2000/svg\" width=\"780\" height=\"480\"", file_style) + "\n";
+}
+
+std::string draw_file(const std::vector<Chart>& charts) {
+    std::vector<const Chart*> some;
+    for (const Chart& c : charts)
+        if (!draw(c).empty()) some.push_back(&c);
+    if (some.empty()) return "";
+    if (some.size() == 1) return draw_file(*some[0]);
+    const std::size_t columns = some.size() == 2 || some.size() == 4 ? 2 : 3,
+                      rows = (some.size() + columns - 1) / columns;
+    std::ostringstream svg;
+    svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << columns * width << "\" height=\"" << rows * height
+        << "\">" << file_style;
+    for (std::size_t i = 0; i < some.size(); ++i)
+        svg << draw_with(*some[i],
+                         " x=\"" + std::to_string(i % columns * width) + "\" y=\"" +
+                             std::to_string(i / columns * height) + "\" width=\"" + std::to_string(width) +
+                             "\" height=\"" + std::to_string(height) + "\"",
+                         "");
+    svg << "</svg>\n";
+    return svg.str();
 }
 
 }  // namespace bf::program

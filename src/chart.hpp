@@ -20,7 +20,8 @@ struct Series {
 struct Chart {
     std::string title, x_label, y_label;
     bool log_x = false;
-    std::vector<Series> series;
+    std::vector<Series> series = {};
+    bool log_y = false;  ///< on a logarithmic axis points that are not above 0 are left out
 };
 
 /// An SVG of the chart with axes, ticks, grid and legend; colours follow the page's light or dark scheme.
@@ -28,5 +29,7 @@ std::string draw(const Chart& chart);
 
 /// The same as a whole SVG file with colours of its own; empty if no series has a point.
 std::string draw_file(const Chart& chart);
+/// Charts beside and below each other in one SVG file; those without a point are left out.
+std::string draw_file(const std::vector<Chart>& charts);
 
 }  // namespace bf::program

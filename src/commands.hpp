@@ -37,6 +37,12 @@ struct IndexArguments {
     double max_bad_share = 0;
     bool decode = false, write = false, check = false, json = false;
 };
+struct PlotArguments {
+    std::vector<std::string> inputs, keys;
+    std::string out;
+    int smooth = -1;  ///< points of the window; -1: as many points as there are
+    bool log_x = false, log_y = false, distances = false;
+};
 struct DemoArguments {
     std::string output = "runs/demo";
     int seeds = 3, steps = 0;
@@ -61,6 +67,7 @@ int run_import(const ImportArguments& arguments);
 int run_export(const ExportArguments& arguments);
 int run_pack(const PackArguments& arguments);
 int run_index(const IndexArguments& arguments);
+int run_plot(const PlotArguments& arguments);
 int run_demo(const DemoArguments& arguments);
 int run_align(const AlignArguments& arguments);
 int run_info(bool json);

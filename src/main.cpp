@@ -197,6 +197,25 @@ void add_index(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_index(*a); }; });
 }
 
+void add_plot(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<PlotArguments>();
+    CLI::App* c = app.add_subcommand("plot", "Draw metrics of runs, curves of reports or scores of pairs as SVG");
+    c->add_option(
+         "inputs", a->inputs,
+         "Run folders or metrics.jsonl files; or .csv files of a report's curves (series,X,Y); or .csv or .npy "
+         "files of score,label (1 same, 0 different): ROC, DET and histogram")
+        ->required();
+    c->add_option("--keys", a->keys, "Metrics to draw, such as loss,accuracy or train/loss; of curves the series")
+        ->delimiter(',');
+    c->add_option("--out", a->out, "SVG file (default: RUN/plot.svg, FILE.plot.svg, or plot.svg for several inputs)");
+    c->add_option("--smooth", a->smooth, "Points in the mean around each point; 0: none (default: by their number)")
+        ->check(CLI::Range(0, 1000000));
+    c->add_flag("--log-x", a->log_x, "Logarithmic x axis");
+    c->add_flag("--log-y", a->log_y, "Logarithmic y axis");
+    c->add_flag("--distances", a->distances, "Scores are distances: smaller means the same person");
+    c->callback([a, &chosen] { chosen = [a] { return run_plot(*a); }; });
+}
+
 void add_info(CLI::App& app, Chosen& chosen) {
     const auto json = std::make_shared<bool>(false);
     CLI::App* c = app.add_subcommand("info", "What was built, the machine, the networks");
@@ -237,6 +256,7 @@ int main(int argc, char** argv) {
     add_align(app, chosen);
     add_pack(app, chosen);
     add_index(app, chosen);
+    add_plot(app, chosen);
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);
