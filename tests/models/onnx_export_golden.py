@@ -4,7 +4,7 @@
   python3 onnx_export_golden.py /tmp/kept
 
 onnx_iresnet_listing.txt and onnx_custom_listing.txt: nodes, tensors, inputs and outputs, after onnx.checker.
-onnx_custom_golden.txt: an input and the output that onnxruntime gives for it.
+onnx_iresnet_golden.txt and onnx_custom_golden.txt: an input and the output that onnxruntime gives for it.
 """
 import os
 import sys
@@ -47,8 +47,14 @@ for name, out in (("iresnet_small", "onnx_iresnet_listing.txt"), ("custom", "onn
     with open(os.path.join(HERE, out), "w") as f:
         f.write("\n".join(lines) + "\n")
 
+def write_run(out, model, given, wanted, x):
+    y = onnxruntime.InferenceSession(os.path.join(KEPT, model)).run([wanted[1]], {given[1]: x})[0]
+    with open(os.path.join(HERE, out), "w") as f:
+        for name, values in ((given[0], x), (wanted[0], y)):
+            f.write(f"{name} {values.size}\n" + " ".join(repr(v) for v in values.reshape(-1).tolist()) + "\n")
+
+
 x = (np.random.default_rng(5).integers(-16, 17, (2, 4, 9, 9)) / 8).astype(np.float32)
-y = onnxruntime.InferenceSession(os.path.join(KEPT, "custom.onnx")).run(["y"], {"x": x})[0]
-with open(os.path.join(HERE, "onnx_custom_golden.txt"), "w") as f:
-    for name, values in (("x", x), ("y", y)):
-        f.write(f"{name} {values.size}\n" + " ".join(repr(float(v)) for v in values.reshape(-1)) + "\n")
+write_run("onnx_custom_golden.txt", "custom.onnx", ("x", "x"), ("y", "y"), x)
+x = np.random.default_rng(6).integers(0, 256, (2, 3, 16, 16)).astype(np.uint8)
+write_run("onnx_iresnet_golden.txt", "iresnet_small.onnx", ("pixels", "input"), ("embedding", "embedding"), x)

@@ -108,11 +108,31 @@ std::string text_of(const std::string& name) {
 
 TEST(OnnxExport, AnIResNetIsTheGraphThatTheOnnxPackageReads) {
     const auto net = bf::iresnet("iresnet_small", {.embedding_size = 16, .image_size = 16});
+    const bf::InputFormat bgr{.bgr = true, .scale = {0.01f, 0.02f, 0.03f}, .shift = {-1, -2, 0.5f}};
     const bf::OnnxModel m = bf::export_onnx(
-        *net,
-        {.opset = 13, .sample = {3, 16, 16}, .pixels = bf::InputFormat{}, .bytes = true, .metadata = {{"k", "v"}}});
+        *net, {.opset = 13, .sample = {3, 16, 16}, .pixels = bgr, .bytes = true, .metadata = {{"k", "v"}}});
     EXPECT_TRUE(net->training());  // as it was
     EXPECT_EQ(listing(through_a_file(m, "iresnet_small.onnx")), text_of("onnx_iresnet_listing.txt"));
+    // the numbers that onnxruntime computed with that file from bytes
+    const Golden golden(folder + "onnx_iresnet_golden.txt");
+    const Tensor bytes = golden.tensor("pixels", {2, 3, 256}, bf::DType::f32);
+    Tensor x = Tensor::empty({2, 3, 16, 16});
+    for (std::size_t i = 0; i < 2; ++i) {
+        bf::Image image;
+        image.width = image.height = 16;
+        image.pixels.resize(3 * 256);
+        for (std::size_t k = 0; k < 3 * 256; ++k)
+            image.pixels[k % 256 * 3 + k / 256] = static_cast<std::uint8_t>(bytes.data<float>()[i * 768 + k]);
+        std::vector<float> rows(3 * 256);
+        bf::write_input(image, bgr, rows.data());
+        for (std::size_t k = 0; k < 3 * 256; ++k) x.data<float>()[i * 768 + k] = rows[k % 256 * 3 + k / 256];
+    }
+    net->eval();
+    const Tensor e = (*net)(Var(x)).value();
+    const std::vector<double>& want = golden["embedding"];
+    const double largest = std::abs(
+        *std::max_element(want.begin(), want.end(), [](double a, double b) { return std::abs(a) < std::abs(b); }));
+    for (std::size_t i = 0; i < 32; ++i) EXPECT_NEAR(e.data<float>()[i], want[i], 1e-5 * largest);
 }
 
 TEST(OnnxExport, AUsersNetworkIsExportedWithoutASecondDescription) {

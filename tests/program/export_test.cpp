@@ -27,7 +27,7 @@ TEST_F(Export, WritesSeveralFormatsAtOnceWithTheSameTensors) {
     const Outcome o = ::run("export " + model() + " --onnx " + at("x.onnx") + " --opset 13 --safetensors " +
                             at("x.safetensors") + " --npy " + at("npy") + " --check-data " + at("x"));
     ASSERT_EQ(o.code, 0) << o.output;
-    EXPECT_TRUE(has(o.output, "x.onnx: opset 13, 43 nodes, 88 initialisers, ")) << o.output;
+    EXPECT_TRUE(has(o.output, "x.onnx: opset 13, 43 nodes, 96 initialisers, ")) << o.output;
     EXPECT_TRUE(has(o.output, "\"input\" [batch, 3, 16, 16] f32, RGB, (x / 255 - 0.5) / 0.5")) << o.output;
     EXPECT_TRUE(has(o.output, "\"embedding\" [batch, 8] f32")) << o.output;
     EXPECT_TRUE(has(o.output, "python3 tools/check_export.py " + at("x.onnx") + " --data " + at("x"))) << o.output;
@@ -76,7 +76,8 @@ TEST_F(Export, PixelsGoIntoTheGraphOnRequest) {
     for (std::int64_t i = 0; i < x.numel(); ++i)
         x.data<float>()[i] = static_cast<float>(pixels.data<std::uint8_t>()[i]) * (2.0f / 255) - 1;
     net->eval();
-    EXPECT_TRUE(equal(bf::load_npy(at("x.embedding.npy")), (*net)(bf::Var(x)).value()));
+    const bf::Tensor got = bf::load_npy(at("x.embedding.npy")), want = (*net)(bf::Var(x)).value();
+    for (std::int64_t i = 0; i < want.numel(); ++i) EXPECT_NEAR(got.data<float>()[i], want.data<float>()[i], 1e-3);
 }
 
 TEST_F(Export, WrongArgumentsAreFoundBeforeTheWork) {

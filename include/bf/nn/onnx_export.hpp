@@ -26,6 +26,7 @@ namespace detail {
 class OnnxExporter {
   public:
     OnnxExporter(const Module& net, const OnnxExportOptions& options) : options_(options) {
+        BF_CHECK(options.pixels || !options.bytes, "onnx", "bytes want pixels; hint: .pixels = InputFormat{}");
         model_.opset = options.opset;
         model_.metadata = options.metadata;
         for (const Parameter& p : net.parameters()) parameters_.emplace(key(p.var.value()), p.name);
