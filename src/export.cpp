@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstring>
 
@@ -124,9 +126,12 @@ int run_export(const ExportArguments& a) {
     }
     if (!a.npy.empty()) {
         std::uint64_t bytes = 0;
+        std::size_t done = 0;
         for (const auto& [name, tensor] : state) {
             save_npy(fs::path(a.npy) / (name + ".npy"), tensor);
             bytes += tensor.bytes();
+            if (isatty(STDERR_FILENO))
+                std::fprintf(stderr, "\r%zu/%zu tensors%s", ++done, state.size(), done < state.size() ? "" : "\n");
         }
         std::printf("%s: %zu tensors of %llu bytes, one file each\n", a.npy.c_str(), state.size(),
                     static_cast<unsigned long long>(bytes));

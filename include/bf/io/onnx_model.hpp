@@ -53,10 +53,10 @@ struct OnnxValue {
 struct OnnxModel {
     std::int64_t opset = 17;
     std::string graph = "bf", producer = "bf";
-    std::vector<OnnxNode> nodes;
-    std::vector<std::pair<std::string, Tensor>> initialisers;
-    std::vector<OnnxValue> inputs, outputs;
-    std::map<std::string, std::string> metadata;
+    std::vector<OnnxNode> nodes{};
+    std::vector<std::pair<std::string, Tensor>> initialisers{};
+    std::vector<OnnxValue> inputs{}, outputs{};
+    std::map<std::string, std::string> metadata{};
 };
 
 }  // namespace bf

@@ -26,6 +26,7 @@ namespace detail {
 class OnnxExporter {
   public:
     OnnxExporter(const Module& net, const OnnxExportOptions& options) : options_(options) {
+        BF_CHECK(options.pixels || !options.bytes, "onnx", "bytes want pixels; hint: .pixels = InputFormat{}");
         model_.opset = options.opset;
         model_.metadata = options.metadata;
         for (const Parameter& p : net.parameters()) parameters_.emplace(key(p.var.value()), p.name);
@@ -227,9 +228,14 @@ class OnnxExporter {
             out = node("Mul", {x, x});
         else if (n == "normalize_rows")
             out = node("Div", {x, node("Clip", {node("ReduceL2", {x}, {integers("axes", {1})}), scalar(1e-12)})});
-        else if (const auto it = same.find(n); it != same.end())
+        else if (const auto it = same.find(n); it != same.end()) {
+            // two operands have one shape, so that a parameter is as long as this batch
+            BF_CHECK(op.inputs.size() == 1 || n == "matmul" ||
+                         (names_.count(key(op.inputs[0])) && names_.count(key(op.inputs[1]))),
+                     "onnx", n, " with a parameter or buffer of the shape of a batch, ", op.output.shape(),
+                     "; want computed values");
             out = op.inputs.size() == 1 ? node(it->second, {x}) : node(it->second, {x, value(op.inputs[1], n)});
-        else
+        } else
             fail(ErrorCode::usage, "onnx", "the op ", n, " is not exported; got ", op.output.str(),
                  "; hint: nn/onnx_export.hpp lists what is");
     }
