@@ -45,7 +45,7 @@ inline FarThreshold far_threshold(const Tensor& embeddings, std::span<const std:
     constexpr std::int64_t half = 1 << 19, bins = 2 * half;
     const auto make = [] { return std::make_unique<std::atomic<std::int64_t>[]>(static_cast<std::size_t>(bins)); };
     const auto impostor = make(), genuine = make();
-    constexpr std::int64_t block = 4096;
+    constexpr std::int64_t block = 1024;
     for (std::int64_t begin = 0; begin < n; begin += block) {  // each pair once: rows of a block with those after them
         const std::int64_t end = std::min(n, begin + block);
         for_each_score(embeddings.rows(begin, end), embeddings.rows(begin, n), {},
