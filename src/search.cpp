@@ -3,7 +3,9 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <numeric>
 #include <set>
+#include <utility>
 
 #include "bf/eval/calibrate.hpp"
 #include "bf/io/atomic_file.hpp"
@@ -190,34 +192,41 @@ struct Hit {
     double cosine;
 };
 
-/// The `top` best identities of each query, each by its best image. Rows are asked for until that many identities
-/// stand among them: all rows before the last are better, so these identities are the best.
+/// The `top` best identities of each query, each by its best image. More and more rows are asked for until that many
+/// identities stand among them: all rows before the last are better than those not seen, so these identities are the
+/// best.
 std::vector<std::vector<Hit>> search(const Gallery& g, const Tensor& queries, int top) {
     const std::vector<std::int64_t> label = g.labels();
-    const std::int64_t n = g.embeddings.dim(0), q = queries.dim(0);
-    const auto want = static_cast<std::size_t>(std::min<std::int64_t>(
-        top, static_cast<std::int64_t>(std::set<std::int64_t>(label.begin(), label.end()).size())));
-    std::vector<std::vector<Hit>> out(static_cast<std::size_t>(q));
-    for (std::int64_t i = 0; i < q; ++i) {  // most queries are done after the first round of the block they are in
-        if (!out[static_cast<std::size_t>(i)].empty()) continue;
-        const std::int64_t end = std::min(q, i + 4096);
-        for (std::int64_t k = std::min<std::int64_t>(n, 2 * top + 8), first = i, last = end; first < last;
-             k = std::min(n, 4 * k)) {
-            const TopK found = top_k(queries.rows(first, last), g.embeddings, k);
-            std::int64_t open = last;
-            for (std::int64_t at = first; at < last; ++at) {
-                auto& hits = out[static_cast<std::size_t>(at)];
-                if (hits.size() == want) continue;
-                hits.clear();
-                std::set<std::int64_t> seen;
-                for (std::int64_t r = 0; r < k && hits.size() < want; ++r) {
-                    const auto row = static_cast<std::size_t>(found.indices.data<std::int64_t>()[(at - first) * k + r]);
-                    if (seen.insert(label[row]).second)
-                        hits.push_back({row, static_cast<double>(found.scores.data<float>()[(at - first) * k + r])});
-                }
-                if (hits.size() < want) open = std::min(open, at);
+    const std::int64_t n = g.embeddings.dim(0);
+    const std::size_t identities = std::set<std::int64_t>(label.begin(), label.end()).size(),
+                      want = std::min(static_cast<std::size_t>(top), identities);
+    std::vector<std::vector<Hit>> out(static_cast<std::size_t>(queries.dim(0)));
+    std::vector<std::int64_t> open(out.size());
+    std::iota(open.begin(), open.end(), 0);
+    for (std::int64_t k = std::min<std::int64_t>(n, 2 * top + 8); !open.empty(); k = std::min(n, 4 * k)) {
+        const std::vector<std::int64_t> asked = std::exchange(open, {});
+        const auto block = std::max<std::size_t>(1, (std::size_t{1} << 22) / static_cast<std::size_t>(k));
+        for (std::size_t begin = 0; begin < asked.size(); begin += block) {
+            const std::size_t count = std::min(block, asked.size() - begin);
+            const Tensor rows = Tensor::empty({static_cast<std::int64_t>(count), queries.dim(1)});
+            for (std::size_t i = 0; i < count; ++i) {
+                const auto to = static_cast<std::int64_t>(i), from = asked[begin + i];
+                rows.rows(to, to + 1).copy_from(queries.rows(from, from + 1));
             }
-            first = open;
+            const TopK found = top_k(rows, g.embeddings, k);
+            for (std::size_t i = 0; i < count; ++i) {
+                const std::int64_t* at = found.indices.data<std::int64_t>() + static_cast<std::int64_t>(i) * k;
+                const float* score = found.scores.data<float>() + static_cast<std::int64_t>(i) * k;
+                std::vector<Hit> hits;
+                std::set<std::int64_t> seen;
+                for (std::int64_t r = 0; r < k && hits.size() < want; ++r)
+                    if (seen.insert(label[static_cast<std::size_t>(at[r])]).second)
+                        hits.push_back({static_cast<std::size_t>(at[r]), static_cast<double>(score[r])});
+                if (hits.size() < want)
+                    open.push_back(asked[begin + i]);
+                else
+                    out[static_cast<std::size_t>(asked[begin + i])] = std::move(hits);
+            }
         }
     }
     return out;
