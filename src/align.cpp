@@ -22,14 +22,11 @@ namespace fs = std::filesystem;
 std::pair<int, int> parse_size(const std::string& text) {
     int width = 0, height = 0;
     const char* const last = text.data() + text.size();
-    auto [end, error] = std::from_chars(text.data(), last, width);
+    std::from_chars_result read = std::from_chars(text.data(), last, width);
     height = width;
-    if (error == std::errc() && end < last && *end == 'x')
-        std::tie(end, error) = [&] {
-            const auto r = std::from_chars(end + 1, last, height);
-            return std::pair(r.ptr, r.ec);
-        }();
-    BF_CHECK(error == std::errc() && end == last && width > 0 && width <= 4096 && height > 0 && height <= 4096,
+    if (read.ec == std::errc() && read.ptr < last && *read.ptr == 'x')
+        read = std::from_chars(read.ptr + 1, last, height);
+    BF_CHECK(read.ec == std::errc() && read.ptr == last && width > 0 && width <= 4096 && height > 0 && height <= 4096,
              "--size", "got ", text,
              ", want a number such as 112, or WIDTHxHEIGHT such as 96x112, at most 4096 a side");
     face_template(width, height);

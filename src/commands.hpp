@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,21 @@ struct AlignArguments {
     double max_bad_share = 0.01;
     bool png = false, overwrite = false, quiet = false, json = false;
 };
+struct CompareArguments {
+    std::string first, second, model, gallery, eval, device = "cpu";
+    double threshold = std::numeric_limits<double>::quiet_NaN(), far = threshold;  ///< NaN: not given
+    std::vector<std::string> landmarks;
+    bool json = false;
+};
+struct SearchArguments {
+    std::string action;  ///< enroll, add, remove, list, calibrate or query
+    std::string gallery, model, folder, list, root, landmarks, embeddings, out, csv, device = "cpu";
+    std::vector<std::string> images, identities, files;
+    int batch = 64, top = 5;
+    double threshold = std::numeric_limits<double>::quiet_NaN(), far = threshold;  ///< NaN: not given
+    double max_bad_share = 0.01;
+    bool overwrite = false, quiet = false, json = false;
+};
 
 int run_train(const TrainArguments& arguments);
 int run_eval(const EvalArguments& arguments);
@@ -70,6 +86,8 @@ int run_index(const IndexArguments& arguments);
 int run_plot(const PlotArguments& arguments);
 int run_demo(const DemoArguments& arguments);
 int run_align(const AlignArguments& arguments);
+int run_compare(const CompareArguments& arguments);
+int run_search(const SearchArguments& arguments);
 int run_info(bool json);
 int run_doctor(bool json);
 /// One line of build facts for --version.

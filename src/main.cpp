@@ -23,7 +23,10 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
         for (const CLI::App* s : a->get_subcommands({})) known.push_back(s->get_name());
     };
     add(&app);
-    for (const CLI::App* s : app.get_subcommands()) add(s);
+    for (const CLI::App* s : app.get_subcommands()) {
+        add(s);
+        for (const CLI::App* inner : s->get_subcommands()) add(inner);
+    }
     for (int i = 1; i < argc; ++i) {
         const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
         const bool command = i == 1 && word[0] != '-';
@@ -216,6 +219,100 @@ void add_plot(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_plot(*a); }; });
 }
 
+void add_compare(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<CompareArguments>();
+    CLI::App* c = app.add_subcommand("compare", "Compare two face images: cosine, distance, same or different");
+    c->add_option("first", a->first, "Image: an aligned crop, or any with --landmarks")->required();
+    c->add_option("second", a->second, "Image")->required();
+    c->add_option("--model", a->model, "model.safetensors, a checkpoint, or a run folder")->required();
+    c->add_option("--threshold", a->threshold, "Same if the cosine is at least this")->check(CLI::Range(-1.0, 1.0));
+    c->add_option("--gallery", a->gallery,
+                  "Take the threshold of this gallery (bf search calibrate), or with --far "
+                  "choose it from its pairs of different people");
+    c->add_option("--far", a->far, "False accept rate, such as 1e-3");
+    c->add_option("--eval", a->eval, "Take the threshold of best accuracy from this eval.json of bf eval");
+    c->add_option("--landmarks", a->landmarks, "Align first: x1,y1,..,x5,y5 of each image, two texts")->expected(2);
+    c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_compare(*a); }; });
+}
+
+void add_search(CLI::App& app, Chosen& chosen) {
+    CLI::App* search = app.add_subcommand("search", "Enroll faces in a gallery and find people in it (1:N)");
+    search->require_subcommand(1);
+    const auto action = [&](const char* name, const char* what) {
+        const auto a = std::make_shared<SearchArguments>();
+        a->action = name;
+        CLI::App* c = search->add_subcommand(name, what);
+        c->add_flag("--json", a->json, "Print one JSON object");
+        c->callback([a, &chosen] { chosen = [a] { return run_search(*a); }; });
+        return std::pair(a, c);
+    };
+    const auto add_gallery = [](const auto& a, CLI::App* c) {
+        c->add_option("--gallery", a->gallery, "File of bf search enroll")->required();
+    };
+    const auto add_faces = [](const auto& a, CLI::App* c) {
+        c->add_option("--images", a->folder,
+                      "Folder of aligned crops, searched with its sub-folders; the first "
+                      "sub-folder is the identity, without one the name of the file");
+        c->add_option("--list", a->list, "Lines `path<TAB>identity`");
+        c->add_option("--root", a->root, "Folder that the list's paths are relative to (the list's folder)");
+        c->add_option("--landmarks", a->landmarks, "Align first: a list as bf align takes it");
+        c->add_option("--batch", a->batch, "Images at a time")->check(CLI::Range(1, 4096));
+        c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+        c->add_flag("--quiet", a->quiet, "No progress on stderr");
+    };
+    constexpr const char* model = "model.safetensors, a checkpoint, or a run folder";
+    {
+        const auto [a, c] = action("enroll", "Make a gallery of images");
+        c->add_option("--model", a->model, model)->required();
+        c->add_option("--out", a->out, "The gallery, a safetensors file")->required();
+        c->add_flag("--overwrite", a->overwrite, "Replace a gallery that is there");
+        add_faces(a, c);
+        c->add_option("--max-bad-share", a->max_bad_share, "Share of unreadable images above which to exit with 3")
+            ->check(CLI::Range(0.0, 1.0));
+    }
+    {
+        const auto [a, c] = action("add", "Add images to a gallery; those enrolled already are passed over");
+        add_gallery(a, c);
+        c->add_option("--model", a->model, model)->required();
+        add_faces(a, c);
+        c->add_option("--max-bad-share", a->max_bad_share, "Share of unreadable images above which to exit with 3")
+            ->check(CLI::Range(0.0, 1.0));
+    }
+    {
+        const auto [a, c] = action("remove", "Remove identities or images from a gallery");
+        add_gallery(a, c);
+        c->add_option("--identity", a->identities, "Identity (repeatable)");
+        c->add_option("--file", a->files, "Image, named as it was enrolled (repeatable)");
+    }
+    {
+        const auto [a, c] = action("list", "What a gallery holds");
+        add_gallery(a, c);
+    }
+    {
+        const auto [a, c] = action("calibrate",
+                                   "Choose a threshold by FAR from all pairs of different people in a "
+                                   "gallery and store it there");
+        add_gallery(a, c);
+        c->add_option("--far", a->far, "False accept rate, such as 1e-3")->required();
+        c->add_flag("--quiet", a->quiet, "No progress on stderr");
+    }
+    {
+        const auto [a, c] = action("query", "Find the most alike identities");
+        add_gallery(a, c);
+        c->add_option("--model", a->model, model);
+        c->add_option("image", a->images, "Images");
+        add_faces(a, c);
+        c->add_option("--embeddings", a->embeddings, "Rows of bf embed (.npy) instead of images");
+        c->add_option("--top", a->top, "Identities a query")->check(CLI::Range(1, 100000));
+        c->add_option("--threshold", a->threshold, "Match if the cosine is at least this")
+            ->check(CLI::Range(-1.0, 1.0));
+        c->add_option("--far", a->far, "Choose the threshold from all pairs of different people in the gallery");
+        c->add_option("--csv", a->csv, "Write query,rank,identity,cosine,file,match");
+    }
+}
+
 void add_info(CLI::App& app, Chosen& chosen) {
     const auto json = std::make_shared<bool>(false);
     CLI::App* c = app.add_subcommand("info", "What was built, the machine, the networks");
@@ -257,6 +354,8 @@ int main(int argc, char** argv) {
     add_pack(app, chosen);
     add_index(app, chosen);
     add_plot(app, chosen);
+    add_compare(app, chosen);
+    add_search(app, chosen);
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);

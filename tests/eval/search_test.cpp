@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "bf/base/random.hpp"
+#include "bf/eval/calibrate.hpp"
 
 namespace {
 
@@ -175,6 +176,63 @@ TEST(Search, WrongArguments) {
         EXPECT_EQ(e.code(), bf::ErrorCode::data);
         EXPECT_NE(std::string(e.what()).find("gallery row 1 is not finite"), std::string::npos) << e.what();
     }
+}
+
+TEST(Search, ThresholdOfAFarCountsAllPairs) {
+    const std::int64_t n = 150, dim = 6;
+    const Tensor e = random_rows(n, dim, 11);
+    std::vector<std::int64_t> identity;
+    for (std::int64_t i = 0; i < n; ++i) identity.push_back(i % 40 < 5 ? 3 : i % 40);
+    std::copy_n(e.data<float>(), dim, e.data<float>() + 77 * dim);  // two people with one image
+    std::vector<double> impostor, genuine;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const Plain p = plain_search(e, i, e, true, -1);
+        for (std::int64_t k = i + 1; k < n; ++k)
+            (identity[static_cast<std::size_t>(i)] == identity[static_cast<std::size_t>(k)] ? genuine : impostor)
+                .push_back(p.scores[static_cast<std::size_t>(k)]);
+    }
+    ASSERT_NE(identity[0], identity[77]);
+    std::sort(impostor.rbegin(), impostor.rend());
+    const auto pairs = static_cast<double>(impostor.size());
+    for (const double far : {0.5, 0.1, 1e-2, 1e-3, 1.0001 / pairs}) {
+        const bf::FarThreshold t = bf::far_threshold(e, identity, far);
+        EXPECT_EQ(t.impostors, static_cast<std::int64_t>(impostor.size()));
+        EXPECT_EQ(t.genuine, static_cast<std::int64_t>(genuine.size()));
+        const auto accepted = [&](const std::vector<double>& all, double threshold) {
+            return std::count_if(all.begin(), all.end(), [&](double s) { return s >= threshold; });
+        };
+        // a step of the histogram and the rounding of f32 to both sides
+        EXPECT_LE(accepted(impostor, t.threshold + 1e-6), t.impostors_accepted);
+        EXPECT_GE(accepted(impostor, t.threshold - 1e-6), t.impostors_accepted);
+        EXPECT_LE(accepted(genuine, t.threshold + 1e-6), t.genuine_accepted);
+        EXPECT_GE(accepted(genuine, t.threshold - 1e-6), t.genuine_accepted);
+        EXPECT_LE(t.far(), far);
+        // the lowest: a little below it too many are accepted
+        EXPECT_GT(static_cast<double>(accepted(impostor, t.threshold - 4e-6)), far * pairs) << far;
+    }
+    EXPECT_EQ(bf::far_threshold(e, identity, 1).threshold, -1);
+    try {
+        bf::far_threshold(e, identity, 1e-6);
+        ADD_FAILURE() << "a FAR that no pair can show";
+    } catch (const bf::Error& error) {
+        EXPECT_EQ(error.code(), bf::ErrorCode::usage);
+        EXPECT_NE(std::string(error.what()).find("wants at least 1000000 pairs"), std::string::npos) << error.what();
+    }
+    // all alike: nothing can be accepted
+    const std::vector<std::int64_t> two{0, 1, 2};
+    const bf::FarThreshold none = bf::far_threshold(bf::full({3, 4}, 0.3), two, 0.5);
+    EXPECT_GT(none.threshold, 1);
+    EXPECT_EQ(none.impostors_accepted, 0);
+}
+
+TEST(Search, EachPairCountsOnceAcrossBlocks) {
+    const std::int64_t n = 1100;  // more than a block of rows
+    std::vector<std::int64_t> identity(static_cast<std::size_t>(n));
+    std::iota(identity.begin(), identity.end(), 0);
+    identity[1099] = 5;
+    const bf::FarThreshold t = bf::far_threshold(random_rows(n, 2, 12), identity, 1);
+    EXPECT_EQ(t.impostors_accepted, n * (n - 1) / 2 - 1);
+    EXPECT_EQ(t.genuine_accepted, 1);
 }
 
 }  // namespace

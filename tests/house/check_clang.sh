@@ -7,7 +7,8 @@ command -v clang++ >/dev/null || { echo "skipped: clang++ is not installed"; exi
 compile() {
     xargs -P "$(nproc)" -n 1 clang++ -std=c++20 -fsyntax-only -Wall -Wextra -Wpedantic -Wshadow -Werror \
         -march=x86-64-v3 -I include -I src -I tests -I . -isystem /usr/include/eigen3 -isystem /usr/include/stb \
-        -DBF_COMPILED_CPU=1 -DBF_HAVE_JPEG=1 -DBF_HAVE_STB=1 -DBF_HAVE_ZLIB=1 -DBF_TEST_DIR='""' -DBF_SHARED_DIR='""' \
+        -DBF_COMPILED_CPU=1 -DBF_HAVE_JPEG=1 -DBF_HAVE_STB=1 -DBF_HAVE_STB_WRITE=1 -DBF_HAVE_ZLIB=1 \
+        -DBF_TEST_DIR='""' -DBF_SHARED_DIR='""' \
         -DBF_PROGRAM='""' -DBF_IMAGE_LIBRARIES='""' "$@"
 }
 result=0
