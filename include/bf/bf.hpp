@@ -5,6 +5,7 @@
 #include "bf/base/version.hpp"
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/loader.hpp"
+#include "bf/data/omniglot.hpp"
 #include "bf/data/pairs.hpp"
 #include "bf/data/synthetic.hpp"
 #include "bf/eval/roc.hpp"
