@@ -137,8 +137,8 @@ int main(int argc, char** argv) {
                                 {"side", "112"},
                                 {"count", "512"},
                                 {"batch", "128"},
-                                {"batches", "8"},
-                                {"rounds", "9"},
+                                {"batches", "6"},
+                                {"rounds", "7"},
                                 {"workers", "1,2"},
                                 {"augment", "flip"},
                                 {"json", ""}});
@@ -175,7 +175,7 @@ int main(int argc, char** argv) {
             std::int64_t made = data.loaded();
             const auto wait_for_batches = [&](std::int64_t n) {
                 for (made += n * batch; data.loaded() < made;)
-                    std::this_thread::sleep_for(std::chrono::microseconds(200));
+                    std::this_thread::sleep_for(std::chrono::milliseconds(5));
                 std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the last image is written
             };
             wait_for_batches(workers);

@@ -231,6 +231,14 @@ RunConfig read(toml::table& table, const std::string& name) {
              "data.root: missing; want the images of kind ", config.data.kind);
     BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name,
              "data.list: missing; want the list file of kind list");
+    BF_CHECK(config.data.kind == "omniglot" || (config.data.alphabets.empty() && config.data.exclude_alphabets.empty()),
+             name, "data.alphabets, data.exclude_alphabets: only omniglot has alphabets; got data.kind ",
+             config.data.kind);
+    BF_CHECK(config.data.sampler != "balanced" || config.batch_size % config.data.identity_images_per_batch == 0, name,
+             "data.identity_images_per_batch: got ", config.data.identity_images_per_batch,
+             ", want a divisor of batch_size ", config.batch_size);
+    BF_CHECK(config.augment.erase_min_area <= config.augment.erase_max_area, name, "augment.erase_min_area: got ",
+             config.augment.erase_min_area, ", want at most erase_max_area ", config.augment.erase_max_area);
     BF_CHECK(config.data.kind == "list" || (config.data.only_folds.empty() && config.data.exclude_folds.empty()), name,
              "data.only_folds, data.exclude_folds: only a list has folds; got data.kind ", config.data.kind);
     return config;

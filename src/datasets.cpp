@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "bf/data/file_dataset.hpp"
+#include "bf/data/omniglot.hpp"
 #include "bf/data/pairs.hpp"
 #include "bf/data/record_dataset.hpp"
 #include "bf/data/synthetic.hpp"
@@ -25,6 +26,20 @@ std::function<void(std::int64_t, std::int64_t)> label_progress() {
     };
 }
 
+/// "a,b" as words; spaces about them are left out.
+std::vector<std::string> words_of(const std::string& list) {
+    std::vector<std::string> words;
+    for (std::size_t at = 0; at < list.size();) {
+        const std::size_t comma = std::min(list.find(',', at), list.size());
+        std::string word = list.substr(at, comma - at);
+        word.erase(0, word.find_first_not_of(' '));
+        word.erase(word.find_last_not_of(' ') + 1);
+        if (!word.empty()) words.push_back(std::move(word));
+        at = comma + 1;
+    }
+    return words;
+}
+
 }  // namespace
 
 std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
@@ -42,6 +57,9 @@ std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
         for (const std::string& note : records->notes()) std::fprintf(stderr, "bf: note: %s\n", note.c_str());
         return records;
     }
+    if (d.kind == "omniglot")
+        return std::make_unique<Omniglot>(d.root, OmniglotOptions{.only_alphabets = words_of(d.alphabets),
+                                                                  .exclude_alphabets = words_of(d.exclude_alphabets)});
     const std::size_t cache = static_cast<std::size_t>(d.cache_mb) << 20;
     if (d.kind == "folder") return std::make_unique<FileDataset>(list_folder(d.root, d.min_images), cache);
     ListFilter filter{

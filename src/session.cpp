@@ -102,6 +102,10 @@ void compare_settings(const RunConfig& before, const RunConfig& now, Progress& p
                                              "data.kind",
                                              "data.only_folds",
                                              "data.exclude_folds",
+                                             "data.alphabets",
+                                             "data.exclude_alphabets",
+                                             "data.sampler",
+                                             "data.identity_images_per_batch",
                                              "data.min_images",
                                              "data.identities",
                                              "data.first_identity",
@@ -195,9 +199,24 @@ LoaderOptions loader_options(const RunConfig& c) {
             .image_size = static_cast<int>(c.image_size),
             .seed = static_cast<std::uint64_t>(c.seed),
             .workers = static_cast<int>(c.num_workers),
-            .augment = {a.flip, static_cast<int>(a.crop_pad), static_cast<float>(a.brightness),
-                        static_cast<float>(a.contrast), static_cast<float>(a.saturation), static_cast<float>(a.erase),
-                        static_cast<float>(a.low_resolution)},
+            .images_per_identity = c.data.sampler == "balanced" ? c.data.identity_images_per_batch : 0,
+            .augment = {.flip = a.flip,
+                        .crop_pad = static_cast<int>(a.crop_pad),
+                        .brightness = static_cast<float>(a.brightness),
+                        .contrast = static_cast<float>(a.contrast),
+                        .saturation = static_cast<float>(a.saturation),
+                        .erase = static_cast<float>(a.erase),
+                        .low_resolution = static_cast<float>(a.low_resolution),
+                        .hue = static_cast<float>(a.hue),
+                        .photometric = static_cast<float>(a.photometric),
+                        .crop = static_cast<float>(a.crop),
+                        .crop_min_area = static_cast<float>(a.crop_min_area),
+                        .crop_resize = a.crop_resize,
+                        .low_resolution_min = static_cast<float>(a.low_resolution_min),
+                        .erase_min_area = static_cast<float>(a.erase_min_area),
+                        .erase_max_area = static_cast<float>(a.erase_max_area),
+                        .erase_min_aspect = static_cast<float>(a.erase_min_aspect),
+                        .erase_random = a.erase_random},
             .input = network_facts(c.network).input,
             .max_bad_share = c.data.max_bad_share};
 }
@@ -293,6 +312,7 @@ class Session {
             progress_.line(
                 "cuda_graph: no step ran as a graph: the work differed from step to step (a queue that did not "
                 "fill, ramps, is cut by age or overwrites), or there were too few steps");
+        if (timed_seconds_ > 0) progress_.line(whole_.summary(timed_seconds_, config_.num_workers));
         progress_.finish();
         save_safetensors(folder_ / "model.safetensors", net_->state(), model_metadata(config_));
         write_report(folder_ / "report.html", title_of(folder_), {{title_of(folder_), "", folder_}});
@@ -304,7 +324,7 @@ class Session {
     struct Queued {
         PendingStep step;
         std::uint64_t epoch;
-        double wait;
+        LoaderMeter meter;
         std::int64_t queue;      ///< rows filled
         std::size_t bad_images;  ///< so far
     };
@@ -316,14 +336,15 @@ class Session {
 
     void queue_step() {
         std::vector<Batch> batches;
-        double wait = 0;
+        LoaderMeter meter;
         for (std::uint64_t m = 0; m < micro_; ++m) {
             batches.push_back(loader_.next());
-            wait += batches.back().wait_seconds;
+            const Batch& b = batches.back();
+            meter.add({b.wait_seconds, b.decode_seconds, b.augment_seconds, static_cast<double>(config_.batch_size)});
         }
         warn_of_bad_images();
         PendingStep step = trainer_.launch(upload_(batches));
-        pending_.push_back({std::move(step), batches.back().epoch, wait, broad_.size(), bad_.size()});
+        pending_.push_back({std::move(step), batches.back().epoch, meter, broad_.size(), bad_.size()});
         if (const std::string& note = trainer_.graph_note(); !note.empty() && !graph_note_shown_) {
             progress_.line("cuda_graph: steps run without a graph: " + note);
             graph_note_shown_ = true;
@@ -338,7 +359,8 @@ class Session {
         classifier_loss() += report.classifier_loss;
         accuracy() += report.accuracy;
         counted() += 1;
-        wait_ += queued.wait;
+        meter_.add(queued.meter);
+        whole_.add(queued.meter);
         ++timed_;
         if (report.step % static_cast<std::uint64_t>(config_.frequent) == 0 || report.step == total_)
             record(report, queued);
@@ -356,12 +378,18 @@ class Session {
                              .put("lr", report.lr)
                              .put("grad_norm", report.gradient_norm)
                              .put("images_per_s", speed)
-                             .put("data_wait", wait_ / span)
+                             .put("data_wait", meter_.wait / span)
+                             .put("bound", meter_.loader_bound(span) ? "loader" : "compute")
+                             .put("decode_ms", 1e3 * meter_.decode / meter_.images)
+                             .put("augment_ms", 1e3 * meter_.augment / meter_.images)
+                             .put("loader_images_per_s", meter_.possible(config_.num_workers))
                              .put("queue", static_cast<double>(queued.queue))
                              .put("bad_images", static_cast<double>(queued.bad_images)));
         list_bad_images();
-        progress_.show({report.step, total_, queued.epoch, loss() / n, report.lr, speed, wait_ / span, queued.queue,
-                        config_.broadface.queue});
+        progress_.show({report.step, total_, queued.epoch, loss() / n, report.lr, speed, meter_.wait / span,
+                        queued.queue, config_.broadface.queue, meter_.possible(config_.num_workers),
+                        meter_.loader_bound(span)});
+        timed_seconds_ += span;
         std::fill_n(sums_.data<double>(), 4, 0.0);
         start_clock();
     }
@@ -379,7 +407,7 @@ class Session {
         if (events_) events_->add(static_cast<std::int64_t>(step), summary_of(parse_json(record.line(), "record")));
     }
     void start_clock() {
-        wait_ = 0;
+        meter_ = {};
         timed_ = 0;
         mark_ = Clock::now();
     }
@@ -543,7 +571,9 @@ class Session {
     std::set<std::string> bad_;  ///< images that could not be read
     std::size_t bad_listed_ = 0;
     bool graph_note_shown_ = false;
-    double wait_ = 0;          ///< for the loader, since mark_
+    LoaderMeter meter_;  ///< since mark_
+    LoaderMeter whole_;  ///< of this part of the run
+    double timed_seconds_ = 0;
     std::uint64_t timed_ = 0;  ///< steps since mark_
     Clock::time_point mark_{};
 };

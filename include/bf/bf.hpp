@@ -7,6 +7,7 @@
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/landmarks.hpp"
 #include "bf/data/loader.hpp"
+#include "bf/data/omniglot.hpp"
 #include "bf/data/pairs.hpp"
 #include "bf/data/record_dataset.hpp"
 #include "bf/data/synthetic.hpp"

@@ -8,6 +8,7 @@
 
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/loader.hpp"
+#include "bf/data/omniglot.hpp"
 #include "bf/data/pairs.hpp"
 #include "bf/data/synthetic.hpp"
 #include "bf/eval/verification.hpp"
@@ -184,6 +185,77 @@ TEST(RealLfw, FoldNineHasSixHundredPairs) {
     if (!fs::exists(lfw / "protocol/pairs.txt")) GTEST_SKIP() << "LFW not found; set BF_SHARED";
     EXPECT_EQ(bf::read_lfw_pairs(lfw / "protocol/pairs.txt", lfw / "images").pairs.size(), 5400u);
     EXPECT_EQ(bf::read_lfw_pairs(lfw / "protocol/pairs.txt", lfw / "images", 9).pairs.size(), 600u);
+}
+
+TEST_F(Datasets, DrawingsOfCharactersInStripsAndInFolders) {
+    const auto write_strip = [&](const fs::path& path, int drawings, int mark) {
+        fs::create_directories(path.parent_path());
+        std::ofstream out(path, std::ios::binary);
+        out << "P5\n" << drawings * 4 << " 4\n255\n";
+        for (int y = 0; y < 4; ++y)
+            for (int x = 0; x < drawings * 4; ++x) out << static_cast<char>(mark + 10 * (x / 4) + x % 4 + y);
+    };
+    write_strip(root / "Greek/character01.pgm", 5, 100);
+    write_strip(root / "Greek/character02.pgm", 5, 20);
+    write_ppm(root / "Latin/a/1.ppm", 7);
+    write_ppm(root / "Latin/a/2.ppm", 8);
+    write_ppm(root / "Latin/b/1.ppm", 9);
+    const bf::Omniglot all(root);
+    EXPECT_EQ(all.size(), 13);
+    EXPECT_EQ(all.identities(), 4);
+    EXPECT_EQ(all.alphabets(), (std::vector<std::string>{"Greek", "Latin"}));
+    EXPECT_EQ(all.label(9), 1);
+    EXPECT_EQ(all.label(12), 3);
+    EXPECT_EQ(all.alphabet(1), 0);
+    EXPECT_EQ(all.alphabet(3), 1);
+    EXPECT_NE(all.name(7).find("character02.pgm#2"), std::string::npos);
+    EXPECT_NE(all.name(12).find("b/1.ppm"), std::string::npos);
+    EXPECT_EQ(all.name(12).find('#'), std::string::npos);
+    const Image third = all.image(7);
+    EXPECT_EQ(third.width, 4);
+    EXPECT_EQ(third.at(3, 2)[1], 20 + 20 + 3 + 2);
+    EXPECT_EQ(bf::Omniglot(root, {.only_alphabets = {"Latin"}}).size(), 3);
+    EXPECT_EQ(bf::Omniglot(root, {.exclude_alphabets = {"Latin"}}).identities(), 2);
+    EXPECT_NE(error_of([&] { bf::Omniglot(root, {.only_alphabets = {"Tagalog"}}); }).find("no alphabet Tagalog"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] {
+                  bf::Omniglot(root, {.exclude_alphabets = {"Latin", "Greek"}});
+              }).find("has no drawing"),
+              std::string::npos);
+    EXPECT_NE(error_of([&] { bf::Omniglot(root, {.max_bytes = 300}); }).find("MiB"), std::string::npos);
+    EXPECT_NE(error_of([&] { bf::Omniglot(root / "none"); }).find("is not a folder"), std::string::npos);
+    EXPECT_THROW(all.image(13), bf::Error);
+    write_text(root / "Greek/character03.pgm", "P5\n10 4\n255\n" + std::string(40, 'a'));
+    EXPECT_NE(error_of([&] { bf::Omniglot{root}; }).find("no row of square drawings; got 10 x 4"), std::string::npos);
+    write_text(root / "Greek/character03.pgm", "P5\n12 4\n255\n");
+    EXPECT_NE(error_of([&] { bf::Omniglot{root}; }).find("file ends early"), std::string::npos);
+}
+
+TEST(RealOmniglot, AllDrawingsOfTheSmallSets) {
+    const fs::path omniglot = shared_data() / "omniglot";
+    if (!fs::exists(omniglot)) GTEST_SKIP() << "Omniglot not found; set BF_SHARED";
+    const bf::Omniglot all(omniglot);
+    EXPECT_EQ(all.size(), 3660);
+    EXPECT_EQ(all.identities(), 183);
+    EXPECT_EQ(all.alphabets().size(), 6u);
+    EXPECT_EQ(all.image(3659).width, 56);
+    // ORL's folders need nothing of their own
+    const fs::path orl = shared_data() / "orl";
+    if (fs::exists(orl)) EXPECT_EQ(bf::FileDataset(bf::list_folder(orl)).size(), 320);
+}
+
+TEST_F(Datasets, ASizeThatIsWantedIsKeptApartFromOthers) {
+    fs::create_directories(root / "who");
+    fs::copy_file(fs::path(BF_TEST_DIR) / "data/rgb.jpg", root / "who/1.jpg");
+    const bf::FileDataset data(bf::list_folder(root), 1 << 20), bare(bf::list_folder(root));
+    for (int round = 0; round < 2; ++round)
+        for (const int wanted : {12, 0, 24, 6}) {
+            Image kept, fresh;
+            data.load(0, wanted, kept);
+            bare.load(0, wanted, fresh);
+            EXPECT_EQ(kept.width, wanted == 12 ? 16 : wanted == 6 ? 8 : 32);
+            EXPECT_EQ(kept.pixels, fresh.pixels);
+        }
 }
 
 void expect_same(const bf::Batch& a, const bf::Batch& b) {

@@ -282,7 +282,14 @@ TEST_F(Program, FoldersOfImagesAreComparedAndUnreadableOnesListed) {
     ASSERT_EQ(o.code, 0) << o.output;
     EXPECT_TRUE(has(o.output, "warning: ") && has(o.output, "p0/10.pgm")) << o.output;
     EXPECT_TRUE(has(read(root / "run/bad_images.txt"), "p0/10.pgm"));
+    EXPECT_TRUE(has(o.output, "-bound: ") && has(o.output, "2 workers can give ")) << o.output;
     double counted = 0;
+    for (const auto& r : bf::read_metrics(root / "run/metrics.jsonl"))
+        if (r.string_or("kind", "") == "step") {
+            EXPECT_EQ(r.string_or("bound", ""), r.number_or("data_wait", -1) > 0.1 ? "loader" : "compute");
+            EXPECT_NEAR(r.number_or("loader_images_per_s", 0),
+                        2e3 / (r.number_or("decode_ms", 0) + r.number_or("augment_ms", 0)), 1);
+        }
     for (const auto& r : bf::read_metrics(root / "run/metrics.jsonl"))
         counted = std::max(counted, r.number_or("bad_images", 0));
     EXPECT_EQ(counted, 1);

@@ -27,6 +27,7 @@ struct Taps {
 /// Calls tap(input pixel, weight) for what makes output pixel i; input pixels may lie outside.
 template <class F>
 void visit_taps(int from, int to, Interpolation kind, int i, F&& tap) {
+    const double exact = 1 / (static_cast<double>(to) / from);  // rounds as OpenCV does where a pixel ends at i
     const float step = static_cast<float>(from) / static_cast<float>(to);
     const float centre = (static_cast<float>(i) + 0.5f) * step - 0.5f;
     const int left = static_cast<int>(std::floor(centre));
@@ -37,14 +38,14 @@ void visit_taps(int from, int to, Interpolation kind, int i, F&& tap) {
         const int end = std::min(from - 1, static_cast<int>(std::floor(centre + reach - 1e-4f)));
         for (int k = begin; k <= end; ++k) tap(k, std::max(0.0f, 1 - std::abs(static_cast<float>(k) - centre) / reach));
     } else if (kind == Interpolation::nearest) {
-        tap(static_cast<int>(static_cast<std::int64_t>(i) * from / to), 1.0f);
+        tap(static_cast<int>(i * exact), 1.0f);
     } else if (kind == Interpolation::area && from >= to) {  // the part of each pixel that lies under this one
         const double begin = static_cast<double>(i) * from / to, end = static_cast<double>(i + 1) * from / to;
         for (int k = static_cast<int>(begin); k < end - 1e-9; ++k)
             tap(k, static_cast<float>(std::min<double>(end, k + 1) - std::max<double>(begin, k)));
     } else if (kind == Interpolation::area) {  // growing: steps with a slope as wide as one output pixel
-        const int k = static_cast<int>(static_cast<std::int64_t>(i) * from / to);
-        float next = static_cast<float>(i + 1) - static_cast<float>(k + 1) / step;
+        const int k = static_cast<int>(i * exact);
+        float next = static_cast<float>((i + 1) - (k + 1) / exact);
         next = next <= 0 ? 0 : next - std::floor(next);
         tap(k, 1 - next);
         tap(k + 1, next);

@@ -51,7 +51,8 @@ class Permutation {
         return ((x ^ (x >> 31)) >> 32) * below >> 32;
     }
     std::uint64_t n_, high_, low_;
-    std::array<std::uint64_t, 8> keys_{};
+    std::array<std::uint64_t, 24>
+        keys_{};  ///< one a round; with 16, the orders of five numbers are not yet equally likely
 };
 
 /// Which images show an identity: 8 bytes an image and as much an identity.

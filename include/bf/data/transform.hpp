@@ -1,5 +1,11 @@
 #pragma once
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
+
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -30,28 +36,50 @@ inline void flip_horizontal(Image& image) {
 /// vectorise: scales and shifts stand beside each other as the values of a row do.
 class InputWriter {
   public:
-    InputWriter(const InputFormat& format, int width) : bgr_(format.bgr) {
-        for (int x = 0; x < width; ++x)
-            for (std::size_t c = 0; c < 3; ++c) {
-                scale_.push_back(format.scale[c]);
-                shift_.push_back(format.shift[c]);
-            }
-        row_.resize(scale_.size() + 1);
+    InputWriter(const InputFormat& format, int width) : n_(static_cast<std::size_t>(width) * 3), bgr_(format.bgr) {
+        for (Row* row : {&scale_, &shift_, &line_}) row->resize((n_ + 15) / 16);
+        for (std::size_t i = 0; i < n_; ++i) {
+            values(scale_)[i] = format.scale[i % 3];
+            values(shift_)[i] = format.shift[i % 3];
+        }
+        row_.resize(n_ + 1);
     }
     /// out: height * width * 3 floats.
     void operator()(const Image& image, bool mirrored, float* out) {
-        const std::size_t n = scale_.size();
+        const std::size_t n = n_;
         for (int y = 0; y < image.height; ++y, out += n) {
             const std::uint8_t* from = image.at(0, y);
             if (mirrored || bgr_) from = reordered(from, mirrored);
-            const float *scale = scale_.data(), *shift = shift_.data();
-            for (std::size_t i = 0; i < n; ++i) out[i] = static_cast<float>(from[i]) * scale[i] + shift[i];
+            const float *scale = values(scale_), *shift = values(shift_);
+            float* to = past_cache(out) ? values(line_) : out;
+            for (std::size_t i = 0; i < n; ++i) to[i] = static_cast<float>(from[i]) * scale[i] + shift[i];
+            if (to != out) write_past_cache(to, out, n);
         }
+#ifdef __SSE__
+        _mm_sfence();
+#endif
     }
 
   private:
+    /// Floats that begin at a cache line: a vector of 64 bytes over two lines costs twice.
+    struct alignas(64) CacheLine {
+        std::array<float, 16> v;
+    };
+    using Row = std::vector<CacheLine>;
+    static float* values(Row& row) { return reinterpret_cast<float*>(row.data()); }
+
+    // A batch is larger than the caches: written past them, it need not be read first, and the decoder's data stays.
+#ifdef __SSE__
+    bool past_cache(const float* out) const { return reinterpret_cast<std::uintptr_t>(out) % 16 == 0 && n_ % 4 == 0; }
+    static void write_past_cache(const float* line, float* out, std::size_t n) {
+        for (std::size_t i = 0; i < n; i += 4) _mm_stream_ps(out + i, _mm_load_ps(line + i));
+    }
+#else
+    static bool past_cache(const float*) { return false; }
+    static void write_past_cache(const float*, float*, std::size_t) {}
+#endif
     const std::uint8_t* reordered(const std::uint8_t* from, bool mirrored) {
-        const std::size_t n = scale_.size();
+        const std::size_t n = n_;
         std::uint8_t* to = row_.data();
         if (!bgr_) {  // four bytes at once, of which the next pixel overwrites one
             std::memcpy(to, from + n - 3, 3);
@@ -66,8 +94,9 @@ class InputWriter {
         }
         return to;
     }
+    std::size_t n_;  ///< values of a row
     bool bgr_;
-    std::vector<float> scale_, shift_;
+    Row scale_, shift_, line_;
     std::vector<std::uint8_t> row_;
 };
 

@@ -10,17 +10,19 @@ namespace bf {
 
 /// Where images come from.
 struct DataConfig {
-    std::string kind = "synthetic", root, list;
+    std::string kind = "synthetic", root, list, sampler = "shuffle", alphabets, exclude_alphabets;
     std::vector<std::int64_t> only_folds, exclude_folds;
     std::int64_t min_images = 1, identities = 1000, images_per_identity = 20, first_identity = 0, cache_mb = 2048,
-                 seed = 1;
+                 seed = 1, identity_images_per_batch = 4;
     double difficulty = 1, max_bad_share = 0;
 };
 
 struct AugmentConfig {
-    bool flip = true;
+    bool flip = true, crop_resize = false, erase_random = true;
     std::int64_t crop_pad = 0;
-    double brightness = 0, contrast = 0, saturation = 0, low_resolution = 0, erase = 0;
+    double crop = 0, crop_min_area = 0.2, low_resolution = 0, low_resolution_min = 0.2, photometric = 1, brightness = 0,
+           contrast = 0, saturation = 0, hue = 0, erase = 0, erase_min_area = 0.02, erase_max_area = 0.4,
+           erase_min_aspect = 0.3;
 };
 
 struct BroadFaceConfig {
@@ -119,12 +121,18 @@ void visit_keys(RunConfig& c, V&& v) {
            "write the numbers of metrics.jsonl for TensorBoard too, into OUTPUT/events (tensorboard --logdir OUTPUT)");
     v.number("checkpoint_every", c.checkpoint_every, "steps between checkpoints", 1, big);
     v.number("keep_checkpoints", c.keep_checkpoints, "newest checkpoints kept", 1, 1e6);
-    v.choice("data.kind", c.data.kind, "training images", {"synthetic", "folder", "list", "record"});
+    v.choice("data.kind", c.data.kind, "training images", {"synthetic", "folder", "list", "record", "omniglot"});
     v.text("data.root", c.data.root,
            "image folder, relative to the current folder; kind record: folder of train.rec, or a .rec file");
     v.text("data.list", c.data.list, "kind list: file of path<TAB>label[<TAB>fold], relative to the current folder");
     v.numbers("data.only_folds", c.data.only_folds, "kind list: folds taken (none: all)");
     v.numbers("data.exclude_folds", c.data.exclude_folds, "kind list: folds left out");
+    v.text("data.alphabets", c.data.alphabets, "kind omniglot: alphabets taken, with commas between (none: all)");
+    v.text("data.exclude_alphabets", c.data.exclude_alphabets, "kind omniglot: alphabets left out");
+    v.choice("data.sampler", c.data.sampler, "shuffle: each image once an epoch; balanced: batches of few identities",
+             {"shuffle", "balanced"});
+    v.number("data.identity_images_per_batch", c.data.identity_images_per_batch,
+             "sampler balanced: images of each of a batch's batch_size / this identities", 1, 1e6);
     v.number("data.min_images", c.data.min_images, "identities with fewer images are left out", 1, 1e6);
     v.number("data.cache_mb", c.data.cache_mb, "kinds folder and list: decoded images kept in memory, MiB", 0, 1e9);
     v.number("data.max_bad_share", c.data.max_bad_share, "share of unreadable images that may be replaced", 0, 1);
@@ -135,12 +143,26 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("data.difficulty", c.data.difficulty, "kind synthetic: strength of pose, light, occlusion and noise", 0,
              3);
     v.flag("augment.flip", c.augment.flip, "mirror with probability 1/2");
-    v.number("augment.crop_pad", c.augment.crop_pad, "shift by up to this many pixels", 0, 64);
-    v.number("augment.brightness", c.augment.brightness, "added light, share of the range", 0, 1);
+    v.number("augment.crop", c.augment.crop, "probability of a random crop (AdaFace: 0.2)", 0, 1);
+    v.number("augment.crop_min_area", c.augment.crop_min_area, "smallest share of the image that a crop keeps", 0.01,
+             1);
+    v.flag("augment.crop_resize", c.augment.crop_resize,
+           "the crop grows to the whole (torchvision); else it stays where it is, black around it (AdaFace)");
+    v.number("augment.crop_pad", c.augment.crop_pad, "shift by up to this many pixels, edges repeated", 0, 64);
+    v.number("augment.low_resolution", c.augment.low_resolution,
+             "probability of shrinking and growing back by random interpolations (AdaFace: 0.2)", 0, 1);
+    v.number("augment.low_resolution_min", c.augment.low_resolution_min, "smallest share of the side", 0.01, 1);
+    v.number("augment.photometric", c.augment.photometric, "probability of the next four together (AdaFace: 0.2)", 0,
+             1);
+    v.number("augment.brightness", c.augment.brightness, "times 1 +- this (AdaFace: 0.5, and the next two)", 0, 1);
     v.number("augment.contrast", c.augment.contrast, "contrast 1 +- this", 0, 1);
     v.number("augment.saturation", c.augment.saturation, "saturation 1 +- this", 0, 1);
-    v.number("augment.low_resolution", c.augment.low_resolution, "probability of a coarse image", 0, 1);
+    v.number("augment.hue", c.augment.hue, "hue turned by up to this part of the circle", 0, 0.5);
     v.number("augment.erase", c.augment.erase, "probability of an erased rectangle", 0, 1);
+    v.number("augment.erase_min_area", c.augment.erase_min_area, "smallest share of the image", 0.001, 1);
+    v.number("augment.erase_max_area", c.augment.erase_max_area, "largest share of the image", 0.001, 1);
+    v.number("augment.erase_min_aspect", c.augment.erase_min_aspect, "aspect from this to its inverse", 0.05, 1);
+    v.flag("augment.erase_random", c.augment.erase_random, "erase by random values; else by grey");
     v.number("broadface.queue", c.broadface.queue, "rows of the embedding queue; 0: plain training", 0, 1e8);
     v.flag("broadface.compensate", c.broadface.compensate, "move old embeddings with their identity's weights");
     v.number("broadface.start_step", c.broadface.start_step, "step from which the queue is used", 0, big);
