@@ -87,6 +87,7 @@ Tensor embed_cached(const Model& model, const Dataset& images, const CachedEmbed
             check(partial, head);
             const auto row = static_cast<std::uint64_t>(4 * dim);
             done = std::min(n, static_cast<std::int64_t>((in.size() - facts.size()) / row));
+            if (done < n) done -= done % options.batch;  // batches as in one run: the same bits
             in.read(facts.size(),
                     std::as_writable_bytes(all.span<float>().first(static_cast<std::size_t>(done * dim))));
             fs::resize_file(partial, facts.size() + static_cast<std::uint64_t>(done) * row);

@@ -290,6 +290,7 @@ void one_to_many(const IjbArguments& a, const Templates& templates, const IjbFil
 }  // namespace
 
 int run_eval_ijb(const IjbArguments& a) {
+    BF_CHECK(!a.root.empty(), "eval ijb", "want --root FOLDER (with meta/ and loose_crop/)");
     BF_CHECK(a.model.empty() != a.embeddings.empty(), "eval ijb", "want either --model or --embeddings; got ",
              a.model.empty() ? "neither" : "both");
     BF_CHECK(a.names.empty() || !a.embeddings.empty(), "eval ijb", "--names goes with --embeddings");

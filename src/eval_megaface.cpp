@@ -94,6 +94,7 @@ std::string digits(double v) {
 }  // namespace
 
 int run_eval_megaface(const MegaFaceArguments& a) {
+    BF_CHECK(!a.probes.empty() && !a.distractors.empty(), "eval megaface", "want --probes LIST and --distractors LIST");
     Side probes{"probe", a.probes, a.probe_root, a.probe_embeddings, {}},
         distractors{"distractor", a.distractors, a.distractor_root, a.distractor_embeddings, {}};
     for (const Side* s : {&probes, &distractors}) {

@@ -60,7 +60,7 @@ void add_train(CLI::App& app, Chosen& chosen) {
 void add_eval_ijb(CLI::App& eval, Chosen& chosen) {
     const auto a = std::make_shared<IjbArguments>();
     CLI::App* c = eval.add_subcommand("ijb", "IJB-B and IJB-C: verification of templates (1:1), search (1:N)");
-    c->add_option("--root", a->root, "Folder with meta/ and loose_crop/")->required();
+    c->add_option("--root", a->root, "Folder with meta/ and loose_crop/");
     c->add_option("--set", a->set, "ijbb or ijbc")->check(CLI::IsMember({"ijbb", "ijbc"}));
     c->add_option("--protocol", a->protocol,
                   "1:1; 1:N (both galleries apart, open set); 1:N-closed (galleries merged, every probe mated)")
@@ -88,9 +88,8 @@ void add_eval_megaface(CLI::App& eval, Chosen& chosen) {
     const auto a = std::make_shared<MegaFaceArguments>();
     CLI::App* c = eval.add_subcommand(
         "megaface", "MegaFace challenge 1: identification among distractors, verification at FAR 1e-6");
-    c->add_option("--probes", a->probes, "List of FaceScrub photos (the devkit's JSON, or PERSON/PHOTO a line)")
-        ->required();
-    c->add_option("--distractors", a->distractors, "List of distractors (JSON or text)")->required();
+    c->add_option("--probes", a->probes, "List of FaceScrub photos (the devkit's JSON, or PERSON/PHOTO a line)");
+    c->add_option("--distractors", a->distractors, "List of distractors (JSON or text)");
     c->add_option("--probe-root", a->probe_root, "Folder of the probes' feature files, or images with --model");
     c->add_option("--distractor-root", a->distractor_root, "The same for distractors");
     c->add_option("--ending", a->ending, "What feature files add to an image's name, such as _r100.bin");
