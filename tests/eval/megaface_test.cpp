@@ -114,6 +114,7 @@ TEST(MegaFace, ListsAreReadAndRefused) {
     expect("{\"path\": [\"a\"], \"id\": []} x", "text after the list");
     expect("{\"path\": [\"a\"], \"id\": [\"x\", \"y\"]}", "2 ids, 1 paths");
     expect("{\"path\": {}}", "want `[`");
+    expect("{\"path\": [\"\"]}", "names are empty");
     EXPECT_NE(error_of([] { bf::read_noise_list(source("a b\n")); }).find("list:1"), std::string::npos);
 }
 

@@ -36,13 +36,16 @@ class MegaFaceJson {
             NameList* list = key == "path" ? &out.paths : key == "id" ? &out.ids : nullptr;
             if (list) {
                 if (list->size()) bad("\"" + key + "\" stands twice");
-                // an item takes three bytes or more
-                list->reserve(source_.size() / 16, 0);
+                list->reserve(source_.size() / 8, 0);
             }
             expect('[');
             for (bool items = peek() != ']'; items;) {
                 const std::string item = peek() == '"' ? string() : word();
-                if (list) list->add(item);
+                if (list) {
+                    // bounds what is kept to four times the text
+                    if (item.empty() || list->size() > source_.size() / 4) bad("names are empty or one digit long");
+                    list->add(item);
+                }
                 items = peek() == ',';
                 if (items) ++at_;
             }
@@ -135,7 +138,7 @@ inline MegaFaceList read_megaface_list(const Source& source) {
     if (source.size() > 0 && source.number<char>(0) == '{') {
         out = detail::MegaFaceJson(source).read();
     } else {
-        out.paths.reserve(source.size() / 8 + 1, source.size());
+        out.paths.reserve(source.size() / 2 + 1, source.size());
         LineReader reader(source);
         for (std::string_view line; reader.next(line);) {
             while (!line.empty() && (line.back() == ' ' || line.back() == '\t')) line.remove_suffix(1);
@@ -170,8 +173,8 @@ inline std::vector<std::string> read_noise_list(const Source& source) {
         if (name.empty() || !take_word(rest).empty())
             reader.bad("not the name of an image", "`name` or `number<TAB>name`", line);
         out.emplace_back(name);
-        // 32 bytes and more are kept of a name: the noise lists that exist have some hundreds
-        BF_CHECK_DATA(out.size() <= 2'000'000, source.name(), "names more than 2,000,000 images");
+        BF_CHECK_DATA(out.size() <= 100'000, source.name(), "names more than 100,000 images; want the some hundreds ",
+                      "of a noise list; hint: is it another list?");
     }
     std::sort(out.begin(), out.end());
     return out;
