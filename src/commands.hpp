@@ -44,6 +44,18 @@ struct PlotArguments {
     int smooth = -1;  ///< points of the window; -1: as many points as there are
     bool log_x = false, log_y = false, distances = false;
 };
+struct IjbArguments {
+    std::string model, root, set = "ijbc", protocol = "1:1", embeddings, names, cache, scores, out, device = "cpu";
+    int batch = 64;
+    bool json = false, no_flip = false, no_detector_weights = false, normalise_images = false, skip_missing = false,
+         aligned = false;
+};
+struct MegaFaceArguments {
+    std::string model, probes, distractors, probe_root, distractor_root, ending, probe_noise, distractor_noise,
+        probe_embeddings, distractor_embeddings, cache, out, device = "cpu";
+    int batch = 64, ranks = 100;
+    bool json = false;
+};
 struct DemoArguments {
     std::string output = "runs/demo";
     int seeds = 3, steps = 0;
@@ -78,6 +90,8 @@ struct SearchArguments {
 
 int run_train(const TrainArguments& arguments);
 int run_eval(const EvalArguments& arguments);
+int run_eval_ijb(const IjbArguments& arguments);
+int run_eval_megaface(const MegaFaceArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
 int run_import(const ImportArguments& arguments);
 int run_export(const ExportArguments& arguments);

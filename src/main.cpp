@@ -26,6 +26,7 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
     for (const CLI::App* s : app.get_subcommands()) {
         add(s);
         for (const CLI::App* inner : s->get_subcommands()) add(inner);
+        for (const CLI::App* nested : s->get_subcommands()) add(nested);
     }
     for (int i = 1; i < argc; ++i) {
         const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
@@ -57,6 +58,56 @@ void add_train(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_train(*a); }; });
 }
 
+void add_eval_ijb(CLI::App& eval, Chosen& chosen) {
+    const auto a = std::make_shared<IjbArguments>();
+    CLI::App* c = eval.add_subcommand("ijb", "IJB-B and IJB-C: verification of templates (1:1), search (1:N)");
+    c->add_option("--root", a->root, "Folder with meta/ and loose_crop/");
+    c->add_option("--set", a->set, "ijbb or ijbc")->check(CLI::IsMember({"ijbb", "ijbc"}));
+    c->add_option("--protocol", a->protocol,
+                  "1:1; 1:N (both galleries apart, open set); 1:N-closed (galleries merged, every probe mated)")
+        ->check(CLI::IsMember({"1:1", "1:N", "1:N-closed"}));
+    c->add_option("--model", a->model, "model.safetensors, a checkpoint, or a run folder");
+    c->add_option("--embeddings", a->embeddings,
+                  "Image vectors [n, D] f32 (.npy) instead of a model, in the order of the meta files");
+    c->add_option("--names", a->names, "File names of the rows of --embeddings, if their order is another");
+    c->add_option("--cache", a->cache, "FILE.npy that keeps the vectors; a run that was cut off goes on from it");
+    c->add_option("--batch", a->batch, "Images at a time")->check(CLI::Range(1, 4096));
+    c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_flag("--no-flip", a->no_flip, "Do not add the vector of the mirror image");
+    c->add_flag("--no-detector-weights", a->no_detector_weights, "Do not weigh image vectors by the detector's score");
+    c->add_flag("--normalise-images", a->normalise_images,
+                "Scale image vectors to length 1 first, so that their norms do not weigh");
+    c->add_flag("--aligned", a->aligned, "The images are aligned faces already: do not warp them by their landmarks");
+    c->add_flag("--skip-missing", a->skip_missing, "Leave out images that are not there instead of stopping");
+    c->add_option("--scores", a->scores, "Write the scores of 1:1 in the order of the pairs (.npy, f64)");
+    c->add_option("--out", a->out, "Folder for report.json, CSV and SVG files");
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_eval_ijb(*a); }; });
+}
+
+void add_eval_megaface(CLI::App& eval, Chosen& chosen) {
+    const auto a = std::make_shared<MegaFaceArguments>();
+    CLI::App* c = eval.add_subcommand(
+        "megaface", "MegaFace challenge 1: identification among distractors, verification at FAR 1e-6");
+    c->add_option("--probes", a->probes, "List of FaceScrub photos (the devkit's JSON, or PERSON/PHOTO a line)");
+    c->add_option("--distractors", a->distractors, "List of distractors (JSON or text)");
+    c->add_option("--probe-root", a->probe_root, "Folder of the probes' feature files, or images with --model");
+    c->add_option("--distractor-root", a->distractor_root, "The same for distractors");
+    c->add_option("--ending", a->ending, "What feature files add to an image's name, such as _r100.bin");
+    c->add_option("--probe-embeddings", a->probe_embeddings, "Vectors [n, D] f32 (.npy) in the order of --probes");
+    c->add_option("--distractor-embeddings", a->distractor_embeddings, "The same for --distractors");
+    c->add_option("--model", a->model, "Embed the images below the roots (aligned faces, mirror image added)");
+    c->add_option("--cache", a->cache, "Prefix of the files that keep the model's vectors; a run goes on from them");
+    c->add_option("--probe-noise", a->probe_noise, "facescrub_noises.txt: photos that show someone else");
+    c->add_option("--distractor-noise", a->distractor_noise, "megaface_noises.txt: distractors that show a probe");
+    c->add_option("--ranks", a->ranks, "Ranks of the CMC curve")->check(CLI::Range(1, 100000));
+    c->add_option("--batch", a->batch, "Images at a time")->check(CLI::Range(1, 4096));
+    c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_option("--out", a->out, "Folder for report.json, CSV and SVG files");
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_eval_megaface(*a); }; });
+}
+
 void add_eval(CLI::App& app, Chosen& chosen) {
     const auto a = std::make_shared<EvalArguments>();
     CLI::App* c = app.add_subcommand("eval", "Verify pairs with a trained network");
@@ -72,7 +123,12 @@ void add_eval(CLI::App& app, Chosen& chosen) {
     c->add_flag("--pixels", a->pixels, "Pixel cosine instead of a network: the trivial baseline");
     c->add_flag("--synthetic", a->synthetic, "Pairs of drawn faces instead of files");
     c->add_flag("--json", a->json, "Print one JSON object");
-    c->callback([a, &chosen] { chosen = [a] { return run_eval(*a); }; });
+    c->require_subcommand(0, 1);
+    add_eval_ijb(*c, chosen);
+    add_eval_megaface(*c, chosen);
+    c->callback([a, c, &chosen] {
+        if (c->get_subcommands().empty()) chosen = [a] { return run_eval(*a); };
+    });
 }
 
 void add_embed(CLI::App& app, Chosen& chosen) {

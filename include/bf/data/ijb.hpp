@@ -7,33 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "bf/data/name_list.hpp"
 #include "bf/io/lines.hpp"
 
 // The meta files of IJB-B and IJB-C as InsightFace hands them out (meta/ beside loose_crop/): text, one item a line.
 
 namespace bf {
-
-/// Names in one block of memory.
-class NameList {
-  public:
-    std::size_t size() const { return begin_.size() - 1; }
-    std::string_view operator[](std::size_t i) const {
-        return std::string_view(text_).substr(begin_[i], begin_[i + 1] - begin_[i]);
-    }
-    void add(std::string_view name) {
-        text_ += name;
-        begin_.push_back(text_.size());
-    }
-    /// Room for `names` names of `bytes` bytes together.
-    void reserve(std::uint64_t names, std::uint64_t bytes) {
-        begin_.reserve(static_cast<std::size_t>(names) + 1);
-        text_.reserve(static_cast<std::size_t>(bytes));
-    }
-
-  private:
-    std::string text_;
-    std::vector<std::uint64_t> begin_{0};
-};
 
 /// `ijbX_face_tid_mid.txt`: which template and which medium (a still, or one video) each image belongs to.
 struct IjbMedia {
