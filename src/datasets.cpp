@@ -108,6 +108,19 @@ VerificationPairs read_pairs(const ValConfig& val) {
     return read_pair_list(val.pairs, val.root);
 }
 
+/// Contiguous folds mean a list in which same and different pairs take turns: notes where they do not.
+void note_one_kind(ValidationSet& set) {
+    std::vector<int> kinds(static_cast<std::size_t>(set.folds), 0);
+    for (std::size_t i = 0; i < set.pairs.size(); ++i)
+        kinds[static_cast<std::size_t>(set.fold[i])] |= set.same[i] ? 1 : 2;
+    const auto alone = std::count_if(kinds.begin(), kinds.end(), [](int k) { return k != 3; });
+    if (alone)
+        set.notes.push_back(
+            concat("warning: ", alone, " of ", set.folds,
+                   " folds hold pairs of one kind alone: the thresholds of the others do not suit them; "
+                   "want same and different pairs in turn"));
+}
+
 }  // namespace
 
 std::string ValidationSet::item(std::int64_t i) const {
@@ -146,6 +159,7 @@ ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
     if (set.fold.empty()) {
         if (val.kind == "list" || val.kind == "bin") {  // contiguous, as the order of a list means them
             set.fold = contiguous_folds(set.pairs.size(), set.folds);
+            note_one_kind(set);
         } else {
             int next[2] = {0, 0};
             for (const char same : set.same) set.fold.push_back(next[same != 0]++ % set.folds);
