@@ -27,6 +27,7 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
         add(s);
         for (const CLI::App* nested : s->get_subcommands()) add(nested);
     }
+    std::string unknown;
     for (int i = 1; i < argc; ++i) {
         const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
         const bool command = i == 1 && word[0] != '-';
@@ -35,9 +36,10 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
             continue;
         const std::string near = bf::program::nearest(word, known),
                           what = command ? "unknown command " + word : message;
-        return what + (near.empty() ? "; hint: bf --help lists the commands" : "; hint: did you mean " + near + "?");
+        if (!near.empty()) return what + "; hint: did you mean " + near + "?";
+        if (unknown.empty()) unknown = what + "; hint: bf --help lists the commands";
     }
-    return message + "; hint: bf --help, bf COMMAND --help";
+    return unknown.empty() ? message + "; hint: bf --help, bf COMMAND --help" : unknown;
 }
 
 using Chosen = std::function<int()>;  ///< what the command line asks for
