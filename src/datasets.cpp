@@ -108,6 +108,14 @@ VerificationPairs read_pairs(const ValConfig& val) {
     return read_pair_list(val.pairs, val.root);
 }
 
+/// Found out now, not at the first evaluation of a run.
+void want_both_kinds(const ValidationSet& set, const std::string& list) {
+    const auto same = std::count(set.same.begin(), set.same.end(), 1);
+    BF_CHECK_DATA(same > 0 && same < static_cast<std::ptrdiff_t>(set.same.size()), list,
+                  "want pairs of both kinds; got ", same, " same, ", set.same.size() - static_cast<std::size_t>(same),
+                  " different");
+}
+
 /// Contiguous folds mean a list in which same and different pairs take turns: notes where they do not.
 void note_one_kind(ValidationSet& set) {
     std::vector<int> kinds(static_cast<std::size_t>(set.folds), 0);
@@ -165,6 +173,7 @@ ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
             for (const char same : set.same) set.fold.push_back(next[same != 0]++ % set.folds);
         }
     }
+    if (val.kind != "synthetic") want_both_kinds(set, val.pairs);
     return set;
 }
 

@@ -207,6 +207,20 @@ TEST_F(Eval, RealBinAndLists) {
     EXPECT_EQ(bin.code, 0) << bin.output;
     EXPECT_TRUE(has(bin.output, "pairs: 120 (60 same)")) << bin.output;
     EXPECT_TRUE(has(bin.output, "folds hold pairs of one kind alone")) << bin.output;
+    const Outcome one_kind =
+        run("eval --pixels --kind bin --pairs " + (shared / "insightface-tiny/pairs_py3_protocol4.bin").string());
+    EXPECT_EQ(one_kind.code, 3);
+    EXPECT_TRUE(has(one_kind.output, "protocol4.bin: want pairs of both kinds; got 20 same, 0 different"));
+    // the same set while training
+    std::ofstream(root / "tiny.toml", std::ios::app)
+        << "[[val]]\nname = \"tiny\"\nkind = \"bin\"\nfolds = 6\npairs = \""
+        << (shared / "insightface-tiny/pairs.bin").string() << "\"\n";
+    const Outcome trained = run(train("--set num_step=2 --set verbose=2 --quiet --output " + at("run")));
+    EXPECT_EQ(trained.code, 0) << trained.output;
+    int evaluated = 0;
+    for (const bf::Json& r : bf::read_metrics(root / "run/metrics.jsonl"))
+        evaluated += r.string_or("name", "") == "tiny" && r.number_or("pairs", 0) == 120;
+    EXPECT_EQ(evaluated, 1);
     const std::string lfw = (shared / "lfw").string();
     const Outcome fold = run("eval --pixels --fold 9 --pairs " + lfw + "/protocol/pairs.txt --root " + lfw + "/images");
     EXPECT_EQ(fold.code, 0) << fold.output;
