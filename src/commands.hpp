@@ -12,9 +12,20 @@ struct TrainArguments {
     bool quiet = false, help_config = false;
 };
 struct EvalArguments {
-    std::string model, pairs, root, kind = "lfw", out, device = "cpu";
-    int fold = 0, folds = 10;
+    std::string model, pairs, train_pairs, root, kind = "lfw", out, device = "cpu";
+    int fold = 0, folds = 10, rounds = 2000;
     bool json = false, pixels = false, synthetic = false;
+};
+struct RetrievalArguments {
+    std::string set, root, list, embeddings, model, split = "test", out, device = "cpu";
+    std::vector<std::int64_t> ks;
+    int rounds = 2000;
+    bool json = false, pixels = false, flip = false;
+};
+struct SignificanceArguments {
+    std::string first, second, out;
+    int rounds = 9999;
+    bool json = false;
 };
 struct EmbedArguments {
     std::string model, images, list, out, device = "cpu";
@@ -92,6 +103,8 @@ int run_train(const TrainArguments& arguments);
 int run_eval(const EvalArguments& arguments);
 int run_eval_ijb(const IjbArguments& arguments);
 int run_eval_megaface(const MegaFaceArguments& arguments);
+int run_retrieval(const RetrievalArguments& arguments);
+int run_significance(const SignificanceArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
 int run_import(const ImportArguments& arguments);
 int run_export(const ExportArguments& arguments);

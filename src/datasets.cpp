@@ -1,13 +1,16 @@
 #include "datasets.hpp"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdio>
 
+#include "bf/data/face_pairs.hpp"
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/omniglot.hpp"
-#include "bf/data/pairs.hpp"
 #include "bf/data/record_dataset.hpp"
 #include "bf/data/synthetic.hpp"
+#include "bf/data/verification_bin.hpp"
 #include "bf/io/crc32c.hpp"
 #include "bf/io/json.hpp"
 #include "bf/train/embed.hpp"
@@ -67,6 +70,15 @@ std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
     return std::make_unique<FileDataset>(read_list(d.list, d.root, filter), cache);
 }
 
+namespace {
+/// A path without the folder it is below: the same images in another place have the same names.
+std::string below(const std::string& root, std::string name) {
+    if (name.rfind(root, 0) == 0) name.erase(0, root.size());
+    name.erase(0, name.find_first_not_of('/'));
+    return name;
+}
+}  // namespace
+
 std::string describe_data(const RunConfig& config, const Dataset& data) {
     const DataConfig& d = config.data;
     if (d.kind == "synthetic")
@@ -78,23 +90,101 @@ std::string describe_data(const RunConfig& config, const Dataset& data) {
         return concat(data.size(), " images, ", data.identities(), " identities, records crc32c ",
                       records->fingerprint());
     for (std::int64_t i = 0; i < data.size(); ++i) {
-        std::string name = data.name(i);
-        if (name.rfind(d.root, 0) == 0) name.erase(0, d.root.size());  // the same images in another place are the same
-        name.erase(0, name.find_first_not_of('/'));
+        std::string name = below(d.root, data.name(i));
         name += concat('\n', data.label(i), '\n');
         crc = crc32c(name.data(), name.size(), crc);
     }
     return concat(data.size(), " images, ", data.identities(), " identities, crc32c ", crc);
 }
 
+namespace {
+
+/// The frames of the videos that `pairs` names, in sorted order.
+void open_frames(ValidationSet& set, const VerificationPairs& pairs) {
+    constexpr std::size_t most = 20000000;
+    std::vector<FileDataset::Entry> entries;
+    for (const auto& video : pairs.paths) {
+        BF_CHECK_DATA(std::filesystem::is_directory(video), video.string(), "is not a folder of frames");
+        set.frames.push_back(static_cast<std::int64_t>(entries.size()));
+        std::vector<std::filesystem::path> files;
+        for (const auto& file : std::filesystem::directory_iterator(video))
+            if (has_image_ending(file.path())) files.push_back(file.path());
+        BF_CHECK_DATA(!files.empty(), video.string(), "holds no frame (.jpg, .jpeg, .png, .pgm, .ppm)");
+        std::sort(files.begin(), files.end());
+        for (auto& file : files) entries.push_back({std::move(file), static_cast<std::int64_t>(set.frames.size()) - 1});
+        BF_CHECK_DATA(entries.size() <= most, video.string(), "too many frames; want at most ", most);
+    }
+    set.frames.push_back(static_cast<std::int64_t>(entries.size()));
+    set.images = std::make_unique<FileDataset>(std::move(entries));
+}
+
+/// Takes over what a reader of lists gives.
+void take(ValidationSet& set, VerificationPairs pairs, const std::string& root, bool videos = false) {
+    for (const auto& path : pairs.paths) set.items.push_back(below(root, path.string()));
+    if (videos) {
+        open_frames(set, pairs);
+    } else {
+        std::vector<FileDataset::Entry> entries;
+        for (auto& path : pairs.paths) entries.push_back({std::move(path), static_cast<std::int64_t>(entries.size())});
+        set.images = std::make_unique<FileDataset>(std::move(entries), std::size_t{512} << 20);
+    }
+    set.pairs = std::move(pairs.pairs);
+    set.same = std::move(pairs.same);
+    set.subject = std::move(pairs.subject);
+    set.notes = std::move(pairs.notes);
+    if (pairs.folds > 1) {
+        set.folds = pairs.folds;
+        for (const int f : pairs.fold) set.fold.push_back(f - 1);
+    }
+}
+
+VerificationPairs read_pairs(const ValConfig& val) {
+    const std::string& kind = val.kind;
+    const int folds = static_cast<int>(val.folds);
+    if (kind == "lfw") return read_lfw_pairs(val.pairs, val.root, static_cast<int>(val.only_fold));
+    if (kind == "cfp_fp") return read_cfp_pairs(val.pairs, val.root, CfpProtocol::frontal_profile);
+    if (kind == "cfp_ff") return read_cfp_pairs(val.pairs, val.root, CfpProtocol::frontal_frontal);
+    if (kind == "agedb") return read_two_line_pairs(val.pairs, val.root, NameRule::second_part, folds);
+    if (kind == "calfw" || kind == "cplfw")
+        return read_two_line_pairs(val.pairs, val.root, NameRule::up_to_number, folds);
+    if (kind == "ytf") return read_ytf_pairs(val.pairs, val.root);
+    return read_pair_list(val.pairs, val.root);
+}
+
+/// Found out now, not at the first evaluation of a run.
+void want_both_kinds(const ValidationSet& set, const std::string& list) {
+    const auto same = std::count(set.same.begin(), set.same.end(), 1);
+    BF_CHECK_DATA(same > 0 && same < static_cast<std::ptrdiff_t>(set.same.size()), list,
+                  "want pairs of both kinds; got ", same, " same, ", set.same.size() - static_cast<std::size_t>(same),
+                  " different");
+}
+
+/// Contiguous folds mean a list in which same and different pairs take turns: notes where they do not.
+void note_one_kind(ValidationSet& set) {
+    std::vector<int> kinds(static_cast<std::size_t>(set.folds), 0);
+    for (std::size_t i = 0; i < set.pairs.size(); ++i)
+        kinds[static_cast<std::size_t>(set.fold[i])] |= set.same[i] ? 1 : 2;
+    const auto alone = std::count_if(kinds.begin(), kinds.end(), [](int k) { return k != 3; });
+    if (alone)
+        set.notes.push_back(
+            concat("warning: ", alone, " of ", set.folds,
+                   " folds hold pairs of one kind alone: the thresholds of the others do not suit them; "
+                   "want same and different pairs in turn"));
+}
+
+}  // namespace
+
+std::string ValidationSet::item(std::int64_t i) const {
+    return items.empty() ? images->name(i) : items[static_cast<std::size_t>(i)];
+}
+
 ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
     BF_CHECK(val.folds >= 2 && val.folds <= 1000, "folds", "got ", val.folds, ", want 2..1000");
     BF_CHECK(val.only_fold >= 0 && (val.only_fold == 0 || val.kind == "lfw"), "fold", "got ", val.only_fold,
-             " with pairs of kind ", val.kind, "; only LFW's pairs file has folds, from 1 on");
+             " with pairs of kind ", val.kind, "; --fold and only_fold go with LFW's pairs file alone, from 1 on");
     ValidationSet set;
     set.name = val.name;
     set.folds = static_cast<int>(val.folds);
-    bool deal = true;
     if (val.kind == "synthetic") {
         auto faces =
             std::make_unique<SyntheticFaces>(SyntheticFacesOptions{.identities = val.identities,
@@ -104,30 +194,37 @@ ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
         IndexPairs pairs = faces->verification_pairs(val.pair_count, 1);
         set.pairs = std::move(pairs.pairs);
         set.same = std::move(pairs.same);
+        for (std::int64_t i = 0; i < faces->size(); ++i) set.subject.push_back(faces->label(i));
         set.images = std::move(faces);
+    } else if (val.kind == "bin") {
+        auto bin = std::make_unique<VerificationBin>(val.pairs);
+        set.pairs = bin->pairs();
+        set.same = bin->same();
+        for (std::int64_t i = 0; i < bin->size(); ++i) set.items.push_back(std::to_string(i));
+        set.images = std::move(bin);
+        BF_CHECK_DATA(set.pairs.size() >= static_cast<std::size_t>(set.folds), val.pairs, "has ", set.pairs.size(),
+                      " pairs for ", set.folds, " folds; hint: fewer folds");
     } else {
-        VerificationPairs pairs = val.kind == "lfw"
-                                      ? read_lfw_pairs(val.pairs, val.root, static_cast<int>(val.only_fold))
-                                      : read_pair_list(val.pairs, val.root);
-        std::vector<FileDataset::Entry> entries;
-        for (auto& path : pairs.paths) entries.push_back({std::move(path), static_cast<std::int64_t>(entries.size())});
-        set.images = std::make_unique<FileDataset>(std::move(entries), std::size_t{512} << 20);
-        set.pairs = std::move(pairs.pairs);
-        set.same = std::move(pairs.same);
-        if (pairs.folds > 1) {
-            deal = false;
-            set.folds = pairs.folds;
-            for (const int f : pairs.fold) set.fold.push_back(f - 1);
-        }
-        if (val.kind == "list") {  // contiguous folds, as the order of a list means them
-            deal = false;
+        take(set, read_pairs(val), val.root, val.kind == "ytf");
+    }
+    if (set.fold.empty()) {
+        if (val.kind == "list" || val.kind == "bin") {  // contiguous, as the order of a list means them
             set.fold = contiguous_folds(set.pairs.size(), set.folds);
+            note_one_kind(set);
+        } else {
+            int next[2] = {0, 0};
+            for (const char same : set.same) set.fold.push_back(next[same != 0]++ % set.folds);
         }
     }
-    if (deal) {
-        int next[2] = {0, 0};
-        for (const char same : set.same) set.fold.push_back(next[same != 0]++ % set.folds);
-    }
+    if (val.kind != "synthetic") want_both_kinds(set, val.pairs);
+    return set;
+}
+
+ValidationSet open_lfw_view1(const std::filesystem::path& train, const std::filesystem::path& test,
+                             const std::filesystem::path& root) {
+    ValidationSet set;
+    set.name = "lfw_view1";
+    take(set, read_lfw_view1(train, test, root), root.string());
     return set;
 }
 
@@ -165,7 +262,8 @@ Verification score(const ValidationSet& set, const Tensor& embeddings, double x_
     Verification v;
     v.name = set.name;
     v.pairs = set.pairs.size();
-    const std::vector<double> distances = pair_distances(embeddings, set.pairs);
+    v.distances = pair_distances(embeddings, set.pairs);
+    const std::vector<double>& distances = v.distances;
     v.folds = verify_explicit_folds(distances, set.same, set.fold, set.folds);
     v.fold_tar = tar_explicit_folds(distances, set.same, set.fold, set.folds);
     std::vector<double> scores;
@@ -180,22 +278,65 @@ Verification score(const ValidationSet& set, const Tensor& embeddings, double x_
     return v;
 }
 
-Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size, const InputFormat& input,
-                    const std::function<void(std::int64_t)>& progress) {
-    std::vector<std::int64_t> all(static_cast<std::size_t>(set.images->size()));
-    std::iota(all.begin(), all.end(), 0);
-    double x_norm = 0;
-    const Tensor e = embed(net, *set.images, all, image_size, {.input = input}, progress, &x_norm);
-    return score(set, e, x_norm);
+namespace {
+
+/// The compared items of a set from their images: embed(begin, end, &norm) gives the embeddings of a range and their
+/// mean raw norm. Frames are taken some videos at a time, so that those of a whole set need not fit in memory.
+template <class Embed>
+Verification score_items(const ValidationSet& set, Embed&& embed_range) {
+    const std::int64_t n = set.images->size();
+    double norm = 0;
+    if (set.frames.empty()) {
+        const Tensor e = embed_range(0, n, &norm);
+        return score(set, e, norm);
+    }
+    constexpr std::int64_t at_once = 4096;
+    const std::size_t videos = set.frames.size() - 1;
+    Tensor all;
+    double norms = 0;
+    for (std::size_t v = 0; v < videos;) {
+        std::size_t last = v + 1;
+        while (last < videos && set.frames[last + 1] - set.frames[v] <= at_once) ++last;
+        std::vector<std::int64_t> begin;
+        for (std::size_t i = v; i <= last; ++i) begin.push_back(set.frames[i] - set.frames[v]);
+        const Tensor e = embed_range(set.frames[v], set.frames[last], &norm);
+        const Tensor means = mean_rows(e, begin);
+        if (!all.defined()) all = Tensor::empty({static_cast<std::int64_t>(videos), means.dim(1)});
+        all.rows(static_cast<std::int64_t>(v), static_cast<std::int64_t>(last)).copy_from(means);
+        norms += norm * static_cast<double>(begin.back());
+        v = last;
+    }
+    return score(set, all, norms / static_cast<double>(n));
 }
 
-Verification verify_pixels(const ValidationSet& set) {
+}  // namespace
+
+Verification verify(Module& net, const ValidationSet& set, std::int64_t image_size, const InputFormat& input,
+                    const std::function<void(std::int64_t)>& progress) {
+    return score_items(set, [&](std::int64_t begin, std::int64_t end, double* norm) {
+        std::vector<std::int64_t> some(static_cast<std::size_t>(end - begin));
+        std::iota(some.begin(), some.end(), begin);
+        return embed(
+            net, *set.images, some, image_size, {.input = input}, [&](std::int64_t done) { progress(begin + done); },
+            norm);
+    });
+}
+
+std::function<void(std::int64_t)> image_progress(std::int64_t all) {
+    return [all, terminal = isatty(STDERR_FILENO) != 0, shown = std::int64_t{0}](std::int64_t done) mutable {
+        if (!terminal && done < all && done - shown < 1000) return;
+        shown = done;
+        std::fprintf(stderr, "%s%lld/%lld images%s", terminal ? "\r" : "", static_cast<long long>(done),
+                     static_cast<long long>(all), terminal && done < all ? "" : "\n");
+    };
+}
+
+Tensor pixel_embeddings(const Dataset& images, std::int64_t begin, std::int64_t end) {
     constexpr int side = 32;
-    const std::int64_t n = set.images->size();
-    const Tensor pixels = Tensor::empty({n, side * side});
-    for (std::int64_t i = 0; i < n; ++i) {
-        const Image image = to_square(set.images->image(i), side);
-        float *row = pixels.data<float>() + i * side * side, mean = 0;
+    const Tensor pixels = Tensor::empty({end - begin, side * side});
+    for (std::int64_t i = begin; i < end; ++i) {
+        const Image image = to_square(images.image(i), side);
+        float *row = pixels.data<float>() + (i - begin) * side * side, mean = 0;
         for (int k = 0; k < side * side; ++k) {
             const std::uint8_t* p = image.pixels.data() + 3 * k;
             row[k] = 0.299f * static_cast<float>(p[0]) + 0.587f * static_cast<float>(p[1]) +
@@ -204,7 +345,15 @@ Verification verify_pixels(const ValidationSet& set) {
         }
         for (int k = 0; k < side * side; ++k) row[k] -= mean;
     }
-    return score(set, pixels, mean_norm(pixels));
+    return pixels;
+}
+
+Verification verify_pixels(const ValidationSet& set) {
+    return score_items(set, [&](std::int64_t begin, std::int64_t end, double* norm) {
+        const Tensor pixels = pixel_embeddings(*set.images, begin, end);
+        *norm = mean_norm(pixels);
+        return pixels;
+    });
 }
 
 }  // namespace bf::program

@@ -1,4 +1,5 @@
 #pragma once
+#include <filesystem>
 #include <functional>
 #include <memory>
 
@@ -27,11 +28,22 @@ struct ValidationSet {
     std::vector<char> same;
     std::vector<int> fold;  ///< 0-based fold of each pair
     int folds = 10;
+    std::vector<std::int64_t> subject;  ///< person of each compared item; empty: not known
+    std::vector<std::string> items;     ///< names of the compared items, below the root; empty: drawn faces
+    std::vector<std::string> notes;     ///< what the protocol promises and the list does not keep
+    /// Of videos: item i is the mean of images [frames[i], frames[i + 1]). Empty: item i is image i.
+    std::vector<std::int64_t> frames;
+
+    std::string item(std::int64_t i) const;
 };
 
 /// Opens the pairs that `val` describes; synthetic faces are drawn at image_size. Pairs of a single fold are dealt
 /// out to `folds` folds, same and different evenly.
 ValidationSet open_validation(const ValConfig& val, std::int64_t image_size);
+
+/// LFW's View 1: fold 0 are the pairs that the threshold is chosen on, fold 1 those that are tested.
+ValidationSet open_lfw_view1(const std::filesystem::path& train, const std::filesystem::path& test,
+                             const std::filesystem::path& root);
 
 /// Accuracy, TAR@FAR and ROC of one network on one set.
 struct Verification {
@@ -40,13 +52,14 @@ struct Verification {
     VerificationResult folds;
     FoldTar fold_tar;  ///< at FAR 1e-3
     double auc = 0, eer = 0, tar_at_1e3 = 0, tar_at_1e2 = 0, x_norm = 0;
+    std::vector<double> distances;               ///< of each pair: squared, of unit vectors
     std::vector<std::pair<double, double>> roc;  ///< (FAR, TAR), thinned for drawing
 
     Record record(std::uint64_t step) const;
     std::string line() const;
 };
 
-/// Scores embeddings [images, D] of a set; x_norm is the mean raw norm to report.
+/// Scores embeddings [items, D] of a set; x_norm is the mean raw norm to report.
 Verification score(const ValidationSet& set, const Tensor& embeddings, double x_norm);
 
 /// Embeds the images of a set (mirrored image added) and scores its pairs. `progress(done)` is called after each
@@ -55,7 +68,13 @@ Verification verify(
     Module& net, const ValidationSet& set, std::int64_t image_size, const InputFormat& input,
     const std::function<void(std::int64_t)>& progress = [](std::int64_t) {});
 
-/// The same numbers for the trivial baseline: cosine of mean-free grey pixels at 32 x 32.
+/// The same numbers for the trivial baseline, pixel_embeddings().
 Verification verify_pixels(const ValidationSet& set);
+
+/// Shows on stderr how many of `all` images are done: on a terminal in place, else every 1,000.
+std::function<void(std::int64_t)> image_progress(std::int64_t all);
+
+/// Mean-free grey pixels at 32 x 32 of images [begin, end): [n, 1024] f32.
+Tensor pixel_embeddings(const Dataset& images, std::int64_t begin, std::int64_t end);
 
 }  // namespace bf::program

@@ -25,9 +25,9 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
     add(&app);
     for (const CLI::App* s : app.get_subcommands()) {
         add(s);
-        for (const CLI::App* inner : s->get_subcommands()) add(inner);
         for (const CLI::App* nested : s->get_subcommands()) add(nested);
     }
+    std::string unknown;
     for (int i = 1; i < argc; ++i) {
         const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
         const bool command = i == 1 && word[0] != '-';
@@ -36,9 +36,10 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
             continue;
         const std::string near = bf::program::nearest(word, known),
                           what = command ? "unknown command " + word : message;
-        return what + (near.empty() ? "; hint: bf --help lists the commands" : "; hint: did you mean " + near + "?");
+        if (!near.empty()) return what + "; hint: did you mean " + near + "?";
+        if (unknown.empty()) unknown = what + "; hint: bf --help lists the commands";
     }
-    return message + "; hint: bf --help, bf COMMAND --help";
+    return unknown.empty() ? message + "; hint: bf --help, bf COMMAND --help" : unknown;
 }
 
 using Chosen = std::function<int()>;  ///< what the command line asks for
@@ -108,24 +109,71 @@ void add_eval_megaface(CLI::App& eval, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_eval_megaface(*a); }; });
 }
 
+void add_retrieval(CLI::App& eval, Chosen& chosen) {
+    const auto a = std::make_shared<RetrievalArguments>();
+    CLI::App* c = eval.add_subcommand("retrieval", "Recall@K, R-precision and MAP@R of a retrieval set");
+    c->add_option("--set", a->set,
+                  "sop, inshop, cub, cars: the set's own lists under --root; omniglot: ROOT/ALPHABET/CHARACTER; "
+                  "folder: ROOT/LABEL/IMAGE; list: --list of lines `path label`")
+        ->required()
+        ->check(CLI::IsMember({"sop", "inshop", "cub", "cars", "omniglot", "folder", "list"}));
+    c->add_option("--root", a->root, "Folder of the set")->required();
+    c->add_option("--list", a->list,
+                  "List, if not the usual one under --root (Ebay_test.txt, list_eval_partition.txt, cars.txt of lines "
+                  "`path class`)");
+    c->add_option("--split", a->split, "test or train half of the classes (sop, cub, cars)")
+        ->check(CLI::IsMember({"test", "train"}));
+    c->add_option("--model", a->model, "model.safetensors, a checkpoint, or a run folder");
+    c->add_option("--embeddings", a->embeddings,
+                  "X.npy, a row an image: by the names in X.txt (as bf embed writes them), else in the set's order");
+    c->add_flag("--pixels", a->pixels, "Pixel cosine instead of a network: the trivial baseline");
+    c->add_flag("--flip", a->flip, "Add the embedding of the mirror image");
+    c->add_option("--k", a->ks, "K of Recall@K, with commas (default: the set's usual ones)")->delimiter(',');
+    c->add_option("--rounds", a->rounds, "Bootstrap rounds of the intervals (0: none)")->check(CLI::Range(0, 1000000));
+    c->add_option("--out", a->out, "Folder for report.json, figures.csv, queries.csv and curves");
+    c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_retrieval(*a); }; });
+}
+
+void add_significance(CLI::App& eval, Chosen& chosen) {
+    const auto a = std::make_shared<SignificanceArguments>();
+    CLI::App* c = eval.add_subcommand("significance", "Paired test of two models on the same pairs or queries");
+    c->add_option("A", a->first, "Folder that bf eval --out wrote, or its scores.csv or queries.csv")->required();
+    c->add_option("B", a->second, "The same of the other model")->required();
+    c->add_option("--rounds", a->rounds, "Bootstrap rounds and exchanges")->check(CLI::Range(1, 1000000));
+    c->add_option("--out", a->out, "Folder for report.json and figures.csv");
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->callback([a, &chosen] { chosen = [a] { return run_significance(*a); }; });
+}
+
 void add_eval(CLI::App& app, Chosen& chosen) {
     const auto a = std::make_shared<EvalArguments>();
-    CLI::App* c = app.add_subcommand("eval", "Verify pairs with a trained network");
+    CLI::App* c = app.add_subcommand("eval", "Verify pairs with a trained network; more protocols as subcommands");
+    c->require_subcommand(0, 1);
+    add_eval_ijb(*c, chosen);
+    add_eval_megaface(*c, chosen);
+    add_retrieval(*c, chosen);
+    add_significance(*c, chosen);
     c->add_option("--model", a->model, "model.safetensors, a checkpoint, or a run folder");
-    c->add_option("--pairs", a->pairs, "LFW's pairs.txt, or with --kind list lines `path1 path2 0|1`");
-    c->add_option("--root", a->root, "Folder that the images are relative to");
-    c->add_option("--kind", a->kind, "lfw or list")->check(CLI::IsMember({"lfw", "list"}));
+    c->add_option(
+        "--pairs", a->pairs,
+        "lfw: pairs.txt; lfw_view1: pairsDevTest.txt; list: lines `path1 path2 0|1`; bin: InsightFace's .bin; "
+        "cfp_*: the folder Protocol; agedb, calfw, cplfw: two lines a pair; ytf: splits.txt");
+    c->add_option("--train-pairs", a->train_pairs, "lfw_view1: pairsDevTrain.txt, on which the threshold is chosen");
+    c->add_option("--root", a->root, "Folder that the images (ytf: the folders of frames) are relative to");
+    c->add_option("--kind", a->kind, "What --pairs is; cfp is cfp_fp")
+        ->check(CLI::IsMember(
+            {"lfw", "lfw_view1", "list", "bin", "cfp", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw", "ytf"}));
     c->add_option("--fold", a->fold, "Take one fold of LFW's file alone (dealt out to --folds folds)")
         ->check(CLI::Range(0, 1000));
-    c->add_option("--folds", a->folds, "Folds of a single fold or of a list")->check(CLI::Range(2, 1000));
-    c->add_option("--out", a->out, "Folder for eval.json and roc.csv");
+    c->add_option("--folds", a->folds, "Folds where the list has none of its own")->check(CLI::Range(2, 1000));
+    c->add_option("--rounds", a->rounds, "Bootstrap rounds of the intervals (0: none)")->check(CLI::Range(0, 1000000));
+    c->add_option("--out", a->out, "Folder for report.json, figures.csv, scores.csv and curves");
     c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
     c->add_flag("--pixels", a->pixels, "Pixel cosine instead of a network: the trivial baseline");
     c->add_flag("--synthetic", a->synthetic, "Pairs of drawn faces instead of files");
     c->add_flag("--json", a->json, "Print one JSON object");
-    c->require_subcommand(0, 1);
-    add_eval_ijb(*c, chosen);
-    add_eval_megaface(*c, chosen);
     c->callback([a, c, &chosen] {
         if (c->get_subcommands().empty()) chosen = [a] { return run_eval(*a); };
     });

@@ -34,6 +34,16 @@ inline Outcome run(const std::string& arguments, const std::string& before = "")
 }
 inline bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
+/// The accuracy in what `bf eval --json` prints, after lines of progress; -1: there is none.
+inline double accuracy_of(const std::string& output) {
+    const std::size_t at = output.find('{');
+    if (at == std::string::npos) return -1;
+    const bf::Json report = bf::parse_json(output.substr(at), "eval");
+    const bf::Json* figures = report.find("figures");
+    const bf::Json* accuracy = figures ? figures->find("accuracy") : nullptr;
+    return accuracy ? accuracy->number_or("value", -1) : -1;
+}
+
 /// A folder of its own for each test, with tiny.toml in it.
 class Program : public ::testing::Test {
   protected:

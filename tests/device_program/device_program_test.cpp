@@ -100,7 +100,7 @@ TEST_F(GpuProgram, EvaluatesAndEmbedsAsOnTheCpu) {
     const auto accuracy = [&](const std::string& device) {
         const Outcome o = run("eval --synthetic --json --model " + model.string() + " --device " + device);
         EXPECT_EQ(o.code, 0) << o.output;
-        return bf::parse_json(o.output, "eval").number_or("accuracy", -1);
+        return accuracy_of(o.output);
     };
     EXPECT_NEAR(accuracy("cuda"), accuracy("cpu"), 0.02);
     EXPECT_EQ(run("eval --synthetic --pixels --device cuda").code, 2);

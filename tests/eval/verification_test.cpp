@@ -61,6 +61,60 @@ TEST(Verification, TarAtAFarAgreesWithTheProtocolWrittenOut) {
     EXPECT_EQ(never.tar, golden["unreached.tar_folds"]);
 }
 
+TEST(Verification, AgreesWithScikitLearn) {
+    const Golden golden(std::string(BF_TEST_DIR) + "/eval/protocol_golden.txt");
+    for (const std::string c : {"verify0", "verify1"}) {
+        SCOPED_TRACE(c);
+        const std::vector<double>& d = golden[c + ".d"];
+        std::vector<char> same;
+        for (const double s : golden[c + ".same"]) same.push_back(s != 0);
+        const std::vector<int> fold = bf::contiguous_folds(d.size(), 10);
+        const auto r = bf::verify_explicit_folds(d, same, fold, 10);
+        EXPECT_EQ(r.thresholds, golden[c + ".thresholds"]);
+        EXPECT_EQ(r.accuracy, golden[c + ".accuracy"]);
+        EXPECT_NEAR(r.mean, golden[c + ".mean"][0], 1e-15);
+        EXPECT_NEAR(r.std, golden[c + ".mean"][1], 1e-15);
+        EXPECT_NEAR(r.standard_error, golden[c + ".mean"][2], 1e-15);
+        const auto tar = bf::tar_explicit_folds(d, same, fold, 10, 0.05);
+        EXPECT_EQ(tar.tar, golden[c + ".tar"]);
+        std::vector<double> scores;
+        for (const double v : d) scores.push_back(1 - v / 2);
+        const auto zoo = bf::verify_tpr_fpr_folds(scores, same, fold, 10);
+        EXPECT_EQ(zoo.accuracy, golden[c + ".zoo"]);
+        for (std::size_t f = 0; f < 10; ++f) {
+            EXPECT_NEAR(tar.thresholds[f], golden[c + ".tar_thresholds"][f], 1e-12) << f;
+            EXPECT_NEAR(zoo.thresholds[f], golden[c + ".zoo_thresholds"][f], 1e-12) << f;
+        }
+        EXPECT_NEAR(zoo.mean, golden[c + ".zoo_mean"][0], 1e-15);
+        EXPECT_NEAR(zoo.standard_error, golden[c + ".zoo_mean"][1], 1e-15);
+        const bf::Roc roc(scores, same);
+        EXPECT_NEAR(roc.auc(), golden[c + ".auc"][0], 1e-14);
+        EXPECT_NEAR(roc.eer(), golden[c + ".eer"][0], 1e-14);
+        const auto& fars = golden[c + ".fars"];
+        for (std::size_t k = 0; k < fars.size(); ++k) {
+            EXPECT_EQ(roc.tar_at(fars[k]), golden[c + ".tar_strict"][k]) << fars[k];
+            EXPECT_EQ(roc.tar_nearest(fars[k]), golden[c + ".tar_nearest"][k]) << fars[k];
+        }
+        // View 1: two folds, of which the first chooses and the second is tested
+        std::vector<int> view1(d.size(), 1);
+        std::fill_n(view1.begin(), 120, 0);
+        const auto held_out = bf::verify_explicit_folds(d, same, view1, 2);
+        EXPECT_EQ(held_out.thresholds[1], golden[c + ".view1"][0]);
+        EXPECT_EQ(held_out.accuracy[1], golden[c + ".view1"][1]);
+    }
+}
+
+TEST(Verification, AVideoIsTheMeanOfItsFrames) {
+    const Tensor e = Tensor::from<float>({2, 0, 4, 6, 1, 1, 5, 3}, {4, 2});
+    const Tensor means = bf::mean_rows(e, std::vector<std::int64_t>{0, 2, 3, 4});
+    EXPECT_EQ(means.dim(0), 3);
+    EXPECT_EQ(means.data<float>()[0], 3);
+    EXPECT_EQ(means.data<float>()[1], 3);
+    EXPECT_EQ(means.data<float>()[5], 3);
+    EXPECT_THROW(bf::mean_rows(e, std::vector<std::int64_t>{0, 2, 2}), bf::Error);
+    EXPECT_THROW(bf::mean_rows(e, std::vector<std::int64_t>{0, 5}), bf::Error);
+}
+
 TEST(Verification, FoldsAsScikitLearnCutsThem) {
     EXPECT_EQ(bf::contiguous_folds(7, 3), (std::vector<int>{0, 0, 0, 1, 1, 2, 2}));
 }

@@ -60,9 +60,12 @@ struct RunConfig {
 template <class V>
 void visit_keys(ValConfig& c, V&& v) {
     v.text("name", c.name, "name in metrics and report");
-    v.choice("kind", c.kind, "what the pairs are", {"synthetic", "lfw", "list"});
+    v.choice("kind", c.kind, "what the pairs are",
+             {"synthetic", "lfw", "list", "bin", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw", "ytf"});
     v.text("root", c.root, "folder that image paths are relative to; itself relative to the current folder");
-    v.text("pairs", c.pairs, "pairs file, relative to the current folder: LFW's pairs.txt, or lines `path1 path2 0|1`");
+    v.text("pairs", c.pairs,
+           "pairs file, relative to the current folder: LFW's pairs.txt, lines `path1 path2 0|1`, InsightFace's .bin, "
+           "CFP's folder Protocol, the lists of AgeDB, CALFW, CPLFW, YTF's splits.txt");
     v.number("only_fold", c.only_fold, "take this fold of the file alone (0: all)", 0, 1000);
     v.number("folds", c.folds, "folds of the accuracy when the file has none, or one is taken", 2, 1000);
     v.number("pair_count", c.pair_count, "synthetic: number of pairs", 2, 1e8);

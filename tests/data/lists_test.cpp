@@ -1,0 +1,299 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "bf/data/face_pairs.hpp"
+#include "bf/data/lfw_people.hpp"
+#include "bf/data/omniglot.hpp"
+#include "bf/data/retrieval_lists.hpp"
+
+namespace {
+
+namespace fs = std::filesystem;
+using Places = std::vector<std::int64_t>;
+
+class Lists : public ::testing::Test {
+  protected:
+    void SetUp() override {
+        root = fs::temp_directory_path() / ("bf_lists_" + std::to_string(::getpid()) + "_" +
+                                            ::testing::UnitTest::GetInstance()->current_test_info()->name());
+        fs::remove_all(root);
+        fs::create_directories(root);
+    }
+    void TearDown() override { fs::remove_all(root); }
+    fs::path write(const fs::path& path, const std::string& text) const {
+        fs::create_directories((root / path).parent_path());
+        std::ofstream(root / path, std::ios::binary) << text;
+        return root / path;
+    }
+    void touch(std::initializer_list<const char*> images) const {
+        for (const char* image : images) write(image, "x");
+    }
+    fs::path root;
+};
+
+template <class F>
+void expect_data_error(F&& f, const std::string& part) {
+    try {
+        f();
+        FAIL() << "no error with " << part;
+    } catch (const bf::Error& e) {
+        EXPECT_EQ(e.code(), bf::ErrorCode::data) << e.what();
+        EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+    }
+}
+
+/// A list in memory.
+struct Text {
+    explicit Text(std::string t) : text(std::move(t)), source(std::as_bytes(std::span(text)), "list.txt") {}
+    std::string text;
+    bf::MemorySource source;
+};
+
+TEST(Lines, EndsMarksAndLimits) {
+    const auto lines = [](const std::string& text, const bf::LineLimits& limits = {}) {
+        const Text t(text);
+        bf::LineReader in(t.source, limits);
+        std::vector<std::string> out;
+        for (std::string_view line; in.next(line);) out.emplace_back(line);
+        EXPECT_EQ(in.number(), static_cast<std::int64_t>(out.size()));
+        return out;
+    };
+    EXPECT_EQ(lines("\xEF\xBB\xBFone\r\n\ntwo"), (std::vector<std::string>{"one", "", "two"}));
+    EXPECT_TRUE(lines("").empty());
+    std::string many;  // lines across the window's end, of every length up to the limit
+    std::vector<std::string> want;
+    for (std::size_t i = 0; i < 200; ++i) {
+        want.emplace_back((i * 997) % 4097, static_cast<char>('a' + i % 26));
+        many += want.back() + "\n";
+    }
+    EXPECT_EQ(lines(many), want);
+    expect_data_error([&] { lines("ok\n" + std::string(4097, 'x') + "\n"); }, "list.txt:2");
+    expect_data_error([&] { lines("ok\nok\n" + std::string(300000, 'x')); }, "list.txt:3");
+    expect_data_error([&] { lines(std::string("ok\nb\0c\n", 7)); }, "zero byte");
+    expect_data_error([&] { lines("123456789", {.max_bytes = 8}); }, "too large for a list");
+    EXPECT_EQ(bf::fields_of(" 1,  A b/0 ,,x", ','), (std::vector<std::string_view>{"1", "A b/0", "", "x"}));
+    EXPECT_EQ(bf::fields_of(" a\t b  "), (std::vector<std::string_view>{"a", "b"}));
+}
+
+TEST_F(Lists, LfwViewOneAndPeople) {
+    touch({"A/A_0001.jpg", "A/A_0002.jpg", "B/B_0001.jpg", "C/C_0001.jpg", "C/C_0003.jpg", "D/D_0001.jpg"});
+    const fs::path train = write("train.txt", "1\nA\t1\t2\nA\t1\tB\t1\n"),
+                   test = write("test.txt", "1\nC\t1\t3\nC\t1\tD\t1\n");
+    const auto p = bf::read_lfw_view1(train, test, root);
+    EXPECT_EQ(p.fold, (std::vector<int>{1, 1, 2, 2}));
+    EXPECT_EQ(p.subject, (Places{0, 0, 1, 2, 2, 3}));
+    EXPECT_TRUE(p.notes.empty());
+    write("test.txt", "1\nA\t1\t2\nC\t1\tD\t1\n");
+    const auto shared = bf::read_lfw_view1(train, test, root);
+    ASSERT_EQ(shared.notes.size(), 1u);
+    EXPECT_NE(shared.notes[0].find("folds are not disjoint: 1 of 4 people"), std::string::npos) << shared.notes[0];
+    write("test.txt", "1\nC\t1\t3\nC\t1\tD\n");
+    expect_data_error([&] { bf::read_lfw_view1(train, test, root); }, "test.txt:3");
+
+    const auto folds = bf::read_lfw_people(Text("2\n1\nA\t2\n2\nB\t1\nC\t3\n").source);
+    ASSERT_EQ(folds.size(), 3u);
+    EXPECT_EQ(folds[2].name, "C");
+    EXPECT_EQ(folds[2].images, 3);
+    EXPECT_EQ(folds[2].fold, 2);
+    EXPECT_EQ(bf::read_lfw_people(Text("2\nA\t2\nB\t1\n").source).size(), 2u);
+    expect_data_error([] { bf::read_lfw_people(Text("2\n1\nA\t2\n1\nA\t1\n").source); }, "A stands twice");
+    expect_data_error([] { bf::read_lfw_people(Text("2\nA\t2\n").source); }, "list.txt:3");
+    expect_data_error([] { bf::read_lfw_people(Text("1\nA\t2\nB\t1\n").source); }, "list.txt:3");
+    expect_data_error([] { bf::read_lfw_people(Text("x\n").source); }, "list.txt:1");
+}
+
+TEST_F(Lists, CfpPairsOfBothProtocols) {
+    touch({"Data/Images/001/frontal/01.jpg", "Data/Images/001/frontal/02.jpg", "Data/Images/002/frontal/01.jpg",
+           "Data/Images/001/profile/01.jpg", "Data/Images/002/profile/01.jpg"});
+    write("Protocol/Pair_list_F.txt",
+          "1 ../Data/Images/001/frontal/01.jpg\n2 ../Data/Images/001/frontal/02.jpg\n"
+          "3 ../Data/Images/002/frontal/01.jpg\n");
+    write("Protocol/Pair_list_P.txt", "1 ../Data/Images/001/profile/01.jpg\n2 ../Data/Images/002/profile/01.jpg\n");
+    for (const char* fold : {"01", "02"}) {
+        write(fs::path("Protocol/Split/FP") / fold / "same.txt", "1,1\n");
+        write(fs::path("Protocol/Split/FP") / fold / "diff.txt", "3,1\n");
+        write(fs::path("Protocol/Split/FF") / fold / "same.txt", "1,2\n");
+        write(fs::path("Protocol/Split/FF") / fold / "diff.txt", "1,3\n");
+    }
+    const auto fp = bf::read_cfp_pairs(root / "Protocol", root, bf::CfpProtocol::frontal_profile);
+    EXPECT_EQ(fp.folds, 2);
+    EXPECT_EQ(fp.same, (std::vector<char>{1, 0, 1, 0}));
+    EXPECT_EQ(fp.paths[1], root / "Data/Images/001/profile/01.jpg");
+    EXPECT_EQ(fp.subject, (Places{0, 0, 1}));
+    EXPECT_EQ(fp.notes.size(), 1u);  // the same people in both folds
+    const auto ff = bf::read_cfp_pairs(root / "Protocol", root, bf::CfpProtocol::frontal_frontal);
+    EXPECT_EQ(ff.paths[1], root / "Data/Images/001/frontal/02.jpg");
+    write("Protocol/Split/FP/02/diff.txt", "3,3\n");
+    expect_data_error([&] { bf::read_cfp_pairs(root / "Protocol", root, bf::CfpProtocol::frontal_profile); },
+                      "02/diff.txt:1");
+    write("Protocol/Pair_list_P.txt", "1 ../Data/Images/001/profile/01.jpg\n3 ../x.jpg\n");
+    expect_data_error([&] { bf::read_cfp_pairs(root / "Protocol", root, bf::CfpProtocol::frontal_profile); },
+                      "Pair_list_P.txt:2");
+    expect_data_error([&] { bf::read_cfp_pairs(root, root, bf::CfpProtocol::frontal_frontal); }, "cannot be read");
+}
+
+TEST_F(Lists, TwoLinesAPairAreDealtOutToFolds) {
+    std::string list;
+    for (int i = 0; i < 4; ++i) {
+        const std::string a = "P_" + std::to_string(i) + "_0001.jpg", b = "P_" + std::to_string(i) + "_0002.jpg";
+        touch({a.c_str(), b.c_str()});
+        list += a + " " + std::to_string(1 + i / 2) + "\n" + b + " " + std::to_string(1 + i / 2) + "\n";
+    }
+    for (int i = 0; i < 4; ++i)
+        list += "P_" + std::to_string(i) + "_0001.jpg 0\nP_" + std::to_string((i + 1) % 4) + "_0001.jpg 0\n";
+    const auto read = [&](const std::string& text, int folds = 2) {
+        return bf::read_two_line_pairs(Text(text).source, root, bf::NameRule::up_to_number, folds);
+    };
+    const auto p = read(list);
+    EXPECT_EQ(p.same, (std::vector<char>{1, 1, 0, 0, 1, 1, 0, 0}));
+    EXPECT_EQ(p.fold, (std::vector<int>{1, 1, 1, 1, 2, 2, 2, 2}));
+    EXPECT_EQ(p.pairs[2], (std::pair<std::int64_t, std::int64_t>{0, 2}));  // first different pair: P_0, P_1
+    EXPECT_EQ(p.subject, (Places{0, 0, 1, 1, 2, 2, 3, 3}));
+    expect_data_error([&] { read(list, 3); }, "multiple of 3");
+    expect_data_error([&] { read("P_0_0001.jpg 1\nP_0_0002.jpg 0\n"); }, "list.txt:2");
+    expect_data_error([&] { read("P_0_0001.jpg 1\n"); }, "list.txt:2");
+    expect_data_error([&] { read(list + "P_0_0001.jpg 1\nP_0_0002.jpg 1\n"); }, "list.txt:18");
+    expect_data_error([&] { read("P_0_0001.jpg 1\nQ.jpg 1\nP_0_0001.jpg 0\nR.jpg 0\n", 2); }, "2 of 3 images");
+    // three fields: contiguous folds, AgeDB's names
+    touch({"1_Ann_20_f.jpg", "2_Ann_50_f.jpg", "3_Bob_20_m.jpg"});
+    const auto agedb = bf::read_two_line_pairs(
+        Text("1_Ann_20_f.jpg 2_Ann_50_f.jpg 1\n1_Ann_20_f.jpg 3_Bob_20_m.jpg 0\n2_Ann_50_f.jpg 1_Ann_20_f.jpg 1\n"
+             "3_Bob_20_m.jpg 2_Ann_50_f.jpg 0\n3_Bob_20_m.jpg 1_Ann_20_f.jpg 0\n")
+            .source,
+        root, bf::NameRule::second_part, 2);
+    EXPECT_EQ(agedb.fold, (std::vector<int>{1, 1, 1, 2, 2}));
+    EXPECT_EQ(agedb.subject, (Places{0, 0, 1}));
+}
+
+TEST_F(Lists, YtfSplitsNameVideos) {
+    touch({"A/0/1.jpg", "A/1/1.jpg", "B/0/1.jpg"});
+    const auto p = bf::read_ytf_pairs(
+        Text("split number, pair, first, second, is same\n1, 1, A/0, A/1, 1\n2, 2, A/0, B/0, 0\n").source, root);
+    EXPECT_EQ(p.folds, 2);
+    EXPECT_EQ(p.paths, (std::vector<fs::path>{root / "A/0", root / "A/1", root / "B/0"}));
+    EXPECT_EQ(p.subject, (Places{0, 0, 1}));
+    EXPECT_EQ(p.notes.size(), 1u);
+    expect_data_error([&] { bf::read_ytf_pairs(Text("head\n1, 1, A/0, C/9, 1\n").source, root); }, "C/9");
+    expect_data_error([&] { bf::read_ytf_pairs(Text("head\n1, 1, A/0, A/1, 1\n1, 2, A/0, , 1\n").source, root); },
+                      "list.txt:3");
+}
+
+TEST_F(Lists, RetrievalSetsOfTheField) {
+    touch({"chair/1_0.JPG", "chair/1_1.JPG", "img/W/a.jpg", "img/W/b.jpg", "img/W/c.jpg"});
+    const auto sop = bf::read_sop_list(
+        Text("image_id class_id super_class_id path\n1 11319 1 chair/1_0.JPG\n2 11319 1 chair/1_1.JPG\n").source, root);
+    EXPECT_EQ(sop.images[1].label, 11319);
+    EXPECT_EQ(sop.images[1].path, root / "chair/1_1.JPG");
+    EXPECT_TRUE(sop.query.empty());
+    expect_data_error([&] { bf::read_sop_list(Text("1 2 3 x\n").source, root); }, "list.txt:1");
+    expect_data_error([&] { bf::read_sop_list(Text("image_id class_id super_class_id path\n1 x 1 y\n").source, root); },
+                      "list.txt:2");
+    expect_data_error(
+        [&] { bf::read_sop_list(Text("image_id class_id super_class_id path\n1 1 1 no.JPG\n").source, root); },
+        "1 of 1 images are missing");
+
+    const std::string head = "3\nimage_name item_id evaluation_status\n";
+    const auto shop = bf::read_inshop_list(
+        Text(head + "img/W/a.jpg id_1 train\nimg/W/b.jpg id_2 query\nimg/W/c.jpg id_2 gallery\n").source, root);
+    EXPECT_EQ(shop.images.size(), 2u);
+    EXPECT_EQ(shop.query, (Places{0}));
+    EXPECT_EQ(shop.gallery, (Places{1}));
+    EXPECT_EQ(shop.images[0].label, shop.images[1].label);
+    EXPECT_TRUE(shop.notes.empty());
+    const auto leaky = bf::read_inshop_list(
+        Text(head + "img/W/a.jpg id_2 train\nimg/W/b.jpg id_2 query\nimg/W/c.jpg id_2 gallery\n").source, root);
+    ASSERT_EQ(leaky.notes.size(), 1u);
+    EXPECT_NE(leaky.notes[0].find("1 items are both trained and tested"), std::string::npos);
+    expect_data_error([&] { bf::read_inshop_list(Text(head + "img/W/b.jpg id_2 query\n").source, root); },
+                      "is the file cut?");
+    expect_data_error([&] { bf::read_inshop_list(Text(head + "img/W/b.jpg id_2 both\n").source, root); }, "list.txt:3");
+
+    touch({"images/001.A/1.jpg", "images/100.B/1.jpg", "images/101.C/1.jpg"});
+    write("images.txt", "1 001.A/1.jpg\n2 100.B/1.jpg\n3 101.C/1.jpg\n");
+    write("image_class_labels.txt", "1 1\n2 100\n3 101\n");
+    EXPECT_EQ(bf::read_cub_list(root, bf::RetrievalSplit::train).images.size(), 2u);
+    const auto cub = bf::read_cub_list(root, bf::RetrievalSplit::test);
+    ASSERT_EQ(cub.images.size(), 1u);
+    EXPECT_EQ(cub.images[0].label, 101);
+    write("image_class_labels.txt", "1 1\n2 100\n");
+    expect_data_error([&] { bf::read_cub_list(root, bf::RetrievalSplit::test); }, "images.txt:3");
+    write("image_class_labels.txt", "1 1\n3 100\n");
+    expect_data_error([&] { bf::read_cub_list(root, bf::RetrievalSplit::test); }, "image_class_labels.txt:2");
+
+    const auto cars = [&](const std::string& text, bf::RetrievalSplit split) {
+        return bf::read_cars_list(Text(text).source, root, split);
+    };
+    const std::string list = "chair/1_0.JPG 98\nchair/1_1.JPG 99\n";
+    EXPECT_EQ(cars(list, bf::RetrievalSplit::train).images[0].label, 98);
+    EXPECT_EQ(cars(list, bf::RetrievalSplit::test).images[0].label, 99);
+    expect_data_error([&] { cars("chair/1_0.JPG 197\n", bf::RetrievalSplit::test); }, "want 1..196");
+    expect_data_error([&] { cars("chair/1_0.JPG 5\n", bf::RetrievalSplit::test); }, "no image of this half");
+    const std::string nothing;
+    const bf::MemorySource mat(std::as_bytes(std::span(nothing)), "cars_annos.mat");
+    expect_data_error([&] { bf::read_cars_list(mat, root, bf::RetrievalSplit::test); }, "make a list of it");
+}
+
+TEST_F(Lists, LabelsAreNumbersOrWords) {
+    touch({"a b.jpg", "c.jpg", "d.jpg"});
+    const auto numbers = bf::read_label_list(Text("a b.jpg\t7\nc.jpg 3\n").source, root);
+    EXPECT_EQ(numbers.images[0].path, root / "a b.jpg");
+    EXPECT_EQ(numbers.images[0].label, 7);
+    const auto words = bf::read_label_list(Text("a b.jpg pear\nc.jpg 3\nd.jpg pear\n").source, root);
+    EXPECT_EQ(words.images[0].label, 1);
+    EXPECT_EQ(words.images[1].label, 0);
+    EXPECT_EQ(words.images[2].label, 1);
+    expect_data_error([&] { bf::read_label_list(Text("c.jpg 3\nd.jpg\n").source, root); }, "list.txt:2");
+    expect_data_error([&] { bf::read_label_list(Text("\n").source, root); }, "names no image");
+}
+
+TEST_F(Lists, OmniglotStripsAndFolders) {
+    const auto pgm = [](int width, int height, int first) {
+        std::string text = "P5\n" + std::to_string(width) + " " + std::to_string(height) + "\n255\n";
+        for (int y = 0; y < height; ++y)
+            for (int x = 0; x < width; ++x) text += static_cast<char>(first + x / height);
+        return text;
+    };
+    write("Latin/character01.pgm", pgm(12, 4, 10));  // a strip of three
+    write("Latin/character02.pgm", pgm(8, 4, 50));
+    write("Greek/character01/b.pgm", pgm(6, 4, 90));  // a folder: files of any shape
+    write("Greek/character01/a.pgm", pgm(4, 4, 80));
+    write("Greek/notes.txt", "no image");
+    const bf::OmniglotDrawings d(root);
+    EXPECT_EQ(d.size(), 7);
+    EXPECT_EQ(d.identities(), 3);
+    EXPECT_EQ(d.label(1), 0);
+    EXPECT_EQ(d.label(4), 1);
+    EXPECT_EQ(d.label(6), 2);
+    EXPECT_EQ(d.name(4), (root / "Latin/character01.pgm#2").string());
+    EXPECT_EQ(d.image(4).width, 4);
+    EXPECT_EQ(d.image(4).at(3, 3)[0], 12);
+    EXPECT_EQ(d.image(1).width, 6);
+    EXPECT_EQ(d.image(1).at(0, 0)[0], 90);
+    EXPECT_THROW(d.image(7), bf::Error);
+    write("Latin/character02.pgm", pgm(9, 4, 50));
+    expect_data_error([&] { bf::OmniglotDrawings bad(root); }, "not a strip of square drawings; got 9 x 4");
+    expect_data_error([&] { bf::OmniglotDrawings bad(root / "Latin"); }, "holds no drawing");
+}
+
+TEST(RealLists, LfwAndOmniglot) {
+    const char* variable = std::getenv("BF_SHARED");
+    const fs::path shared = fs::path(variable ? variable : BF_SHARED_DIR) / "data", protocol = shared / "lfw/protocol";
+    if (!fs::exists(protocol)) GTEST_SKIP() << "LFW not found; set BF_SHARED";
+    const auto view1 =
+        bf::read_lfw_view1(protocol / "pairsDevTrain.txt", protocol / "pairsDevTest.txt", shared / "lfw/images");
+    EXPECT_EQ(view1.pairs.size(), 2u * 843 + 2 * 398);
+    EXPECT_TRUE(view1.notes.empty());
+    EXPECT_TRUE(bf::read_lfw_pairs(protocol / "pairs.txt", shared / "lfw/images").notes.empty());
+    const auto people = bf::read_lfw_people(protocol / "people.txt");
+    EXPECT_EQ(people.back().fold, 9);
+    EXPECT_EQ(bf::read_lfw_people(protocol / "peopleDevTest.txt").size(), 1525u);
+    const bf::OmniglotDrawings drawings(shared / "omniglot");
+    EXPECT_EQ(drawings.size(), 3660);
+    EXPECT_EQ(drawings.identities(), 183);
+}
+
+}  // namespace
