@@ -55,7 +55,7 @@ RetrievalSet open_set(const RetrievalArguments& a) {
         found = read_cars_list(source, a.root, split);
         set.protocol = "Cars196, " + half;
     } else if (a.set == "omniglot") {
-        set.images = std::make_unique<OmniglotDrawings>(a.root);
+        set.images = std::make_unique<Omniglot>(a.root);
         set.protocol = "Omniglot, each drawing among all others";
     } else if (a.set == "folder") {
         set.images = std::make_unique<FileDataset>(list_folder(a.root));

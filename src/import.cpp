@@ -3,7 +3,9 @@
 #include <set>
 
 #include "bf/io/npz.hpp"
+#include "bf/io/onnx.hpp"
 #include "bf/io/torch_file.hpp"
+#include "bf/nn/onnx_match.hpp"
 #include "bf/train/metrics.hpp"
 #include "commands.hpp"
 #include "model.hpp"
@@ -17,9 +19,12 @@ namespace fs = std::filesystem;
 struct Weights {
     std::string kind;
     SafeTensors content;
+    std::vector<std::string> notes{};
 };
-Weights read_weights(const std::string& path) {
-    const FileSource source(path);
+Weights read_onnx_weights(const ImportArguments& a, const FileSource& source);
+
+Weights read_weights(const ImportArguments& a) {
+    const FileSource source(a.in);
     const std::string& name = source.name();
     BF_CHECK_DATA(source.size() >= 16, name, "got ", source.size(), " bytes; want a file of weights");
     const auto first = source.number<std::uint64_t>(0);
@@ -35,15 +40,13 @@ Weights read_weights(const std::string& path) {
         return {"NumPy archive", {load_npz(source), {}}};
     }
     if (first <= source.size() - 8 && source.number<char>(8) == '{')
-        return {"safetensors file", load_safetensors(path)};
+        return {"safetensors file", load_safetensors(source)};
     if (byte == 0x80) return {"PyTorch file", load_torch_file(source)};  // the bare pickle of old: says what to do
     BF_CHECK_DATA(first != 0x112, name, "is a file of MXNet, which is not read; hint: convert it to ONNX or .npz");
-    BF_CHECK_DATA(byte != 8, name,
-                  "looks like ONNX, which this build does not read; hint: import the .pth that it was "
-                  "exported from");
+    if (byte == 8) return read_onnx_weights(a, source);
     char text[32];
     std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(__builtin_bswap64(first)));
-    fail(ErrorCode::data, name, "is no .pth, .pt, .safetensors or .npz; got first bytes ", text);
+    fail(ErrorCode::data, name, "is no .pth, .pt, .safetensors, .onnx or .npz; got first bytes ", text);
 }
 
 /// What stands before a name up to its n-th dot, with it; all of it has at most three parts.
@@ -96,6 +99,42 @@ std::string recognise(const StateDict& tensors, const std::string& prefix) {
         if (found) return f.name;
     }
     return "";
+}
+
+/// An ONNX model has a network's own names, or the graph of a network that is named: then its tensors are found by
+/// walking both graphs, and get the network's names.
+Weights read_onnx_weights(const ImportArguments& a, const FileSource& source) {
+    const OnnxModel model = read_onnx(source);
+    Weights w{"ONNX model", {{}, model.metadata}};
+    StateDict theirs;
+    for (const auto& [name, t] : model.initialisers) theirs[name] = t;
+    std::string network = a.network;
+    if (const auto it = model.metadata.find("bf.network"); network.empty() && it != model.metadata.end())
+        network = it->second;
+    if (network.empty()) network = recognise(theirs, "");
+    BF_CHECK_DATA(!network.empty(), a.in, "its ", theirs.size(), " tensors have the names of no known network",
+                  "; hint: with --network NAME they are found by comparing the graphs");
+    const auto number = [](const std::vector<OnnxValue>& values, std::size_t place, std::int64_t otherwise) {
+        const std::string* text =
+            values.size() == 1 && place < values[0].shape.size() ? &values[0].shape[place] : nullptr;
+        const std::int64_t n = text ? std::strtoll(text->c_str(), nullptr, 10) : 0;
+        return n > 0 ? n : otherwise;
+    };
+    const NetworkFacts facts = network_facts(network);
+    const std::int64_t dim = a.embedding_size ? a.embedding_size : number(model.outputs, 1, 512),
+                       side = a.image_size ? a.image_size : number(model.inputs, 2, facts.image_size);
+    BF_CHECK_DATA(dim >= 2 && dim <= 65536 && image_size_fits(facts, side), a.in, "sizes of the graph; got ", dim,
+                  "-d, images of ", side, " pixels, which ", facts.name, " does not have");
+    const std::shared_ptr<Module> net = make_network(network, {.embedding_size = dim, .image_size = side});
+    OnnxMatch match = match_onnx(model, *net, {1, 3, side, side}, a.in);
+    w.content.tensors = std::move(match.state);
+    for (const std::string& name : match.unused) w.content.tensors.try_emplace(name, theirs[name]);
+    w.content.metadata["bf.network"] = facts.name;
+    w.notes = std::move(match.notes);
+    if (!match.by_names) w.notes.push_back("tensors were found by comparing the graphs");
+    if (!match.folded.empty())
+        w.notes.push_back(concat(match.folded.size(), " batch norms are folded into convolutions in the file"));
+    return w;
 }
 
 struct Match {
@@ -175,7 +214,7 @@ int run_import(const ImportArguments& a) {
     BF_CHECK(!fs::equivalent(a.in, a.out, ignored), "import", "--out ", a.out, ": is the file to import");
     if (!a.network.empty()) network_facts(a.network);  // a wrong name is found before the work
 
-    const Weights weights = read_weights(a.in);
+    const Weights weights = read_weights(a);
     const StateDict& tensors = weights.content.tensors;
     const Match match = match_of(a, weights);
     const NetworkFacts facts = network_facts(match.network);
@@ -251,6 +290,7 @@ int run_import(const ImportArguments& a) {
                     static_cast<long long>(options.image_size), static_cast<long long>(options.image_size),
                     match.prefix.empty() ? "" : concat("\nprefix      ", printable(match.prefix)).c_str());
         std::printf("%-11s %zu of %zu\n", "matched", matched, state.size());
+        for (const std::string& note : weights.notes) std::printf("note        %s\n", printable(note).c_str());
         print_list("missing", missing);
         print_list("mismatched", mismatched);
         print_list("unexpected", unexpected);

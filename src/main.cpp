@@ -197,7 +197,8 @@ void add_embed(CLI::App& app, Chosen& chosen) {
 void add_import(CLI::App& app, Chosen& chosen) {
     const auto a = std::make_shared<ImportArguments>();
     CLI::App* c = app.add_subcommand(
-        "import", "Turn weights of other programs (.pth, .pt, .safetensors, .npz) into a model.safetensors of bf");
+        "import",
+        "Turn weights of other programs (.pth, .pt, .safetensors, .onnx, .npz) into a model.safetensors of bf");
     c->add_option("file", a->in, "File of weights; its content tells the kind, not its ending")->required();
     c->add_option("--out", a->out, "The file to write")->required();
     c->add_option("--network", a->network, "r50, mobilefacenet, ... (bf info lists them); default: by names and sizes");

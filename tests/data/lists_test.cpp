@@ -262,7 +262,7 @@ TEST_F(Lists, OmniglotStripsAndFolders) {
     write("Greek/character01/b.pgm", pgm(6, 4, 90));  // a folder: files of any shape
     write("Greek/character01/a.pgm", pgm(4, 4, 80));
     write("Greek/notes.txt", "no image");
-    const bf::OmniglotDrawings d(root);
+    const bf::Omniglot d(root);
     EXPECT_EQ(d.size(), 7);
     EXPECT_EQ(d.identities(), 3);
     EXPECT_EQ(d.label(1), 0);
@@ -275,8 +275,8 @@ TEST_F(Lists, OmniglotStripsAndFolders) {
     EXPECT_EQ(d.image(1).at(0, 0)[0], 90);
     EXPECT_THROW(d.image(7), bf::Error);
     write("Latin/character02.pgm", pgm(9, 4, 50));
-    expect_data_error([&] { bf::OmniglotDrawings bad(root); }, "not a strip of square drawings; got 9 x 4");
-    expect_data_error([&] { bf::OmniglotDrawings bad(root / "Latin"); }, "holds no drawing");
+    expect_data_error([&] { bf::Omniglot bad(root); }, "not a strip of square drawings; got 9 x 4");
+    expect_data_error([&] { bf::Omniglot bad(root / "Latin"); }, "holds no drawing");
 }
 
 TEST(RealLists, LfwAndOmniglot) {
@@ -291,7 +291,7 @@ TEST(RealLists, LfwAndOmniglot) {
     const auto people = bf::read_lfw_people(protocol / "people.txt");
     EXPECT_EQ(people.back().fold, 9);
     EXPECT_EQ(bf::read_lfw_people(protocol / "peopleDevTest.txt").size(), 1525u);
-    const bf::OmniglotDrawings drawings(shared / "omniglot");
+    const bf::Omniglot drawings(shared / "omniglot");
     EXPECT_EQ(drawings.size(), 3660);
     EXPECT_EQ(drawings.identities(), 183);
 }
