@@ -29,11 +29,16 @@ struct DemoArguments {
     int seeds = 3, steps = 0;
     bool quick = false;
 };
+struct ExportArguments {
+    std::string model, onnx, safetensors, npy, pixels, check;
+    int opset = 17;
+};
 
 int run_train(const TrainArguments& arguments);
 int run_eval(const EvalArguments& arguments);
 int run_embed(const EmbedArguments& arguments);
 int run_import(const ImportArguments& arguments);
+int run_export(const ExportArguments& arguments);
 int run_demo(const DemoArguments& arguments);
 int run_info(bool json);
 int run_doctor(bool json);

@@ -90,7 +90,8 @@ void add_embed(CLI::App& app, Chosen& chosen) {
 void add_import(CLI::App& app, Chosen& chosen) {
     const auto a = std::make_shared<ImportArguments>();
     CLI::App* c = app.add_subcommand(
-        "import", "Turn weights of other programs (.pth, .pt, .safetensors, .npz) into a model.safetensors of bf");
+        "import",
+        "Turn weights of other programs (.pth, .pt, .safetensors, .onnx, .npz) into a model.safetensors of bf");
     c->add_option("file", a->in, "File of weights; its content tells the kind, not its ending")->required();
     c->add_option("--out", a->out, "The file to write")->required();
     c->add_option("--network", a->network, "r50, mobilefacenet, ... (bf info lists them); default: by names and sizes");
@@ -107,6 +108,25 @@ void add_import(CLI::App& app, Chosen& chosen) {
     c->add_flag("--allow-missing", a->allow_missing, "Keep freshly drawn values where the file has none that fit");
     c->add_flag("--json", a->json, "Print one JSON object");
     c->callback([a, &chosen] { chosen = [a] { return run_import(*a); }; });
+}
+
+void add_export(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<ExportArguments>();
+    CLI::App* c = app.add_subcommand("export", "Write a trained network for other programs, in one format or several");
+    c->add_option("model", a->model, "model.safetensors, a checkpoint, or a run folder")->required();
+    c->add_option("--onnx", a->onnx,
+                  "ONNX file: input \"input\" [batch, 3, S, S] normalised as the model wants it, output \"embedding\"");
+    c->add_option("--opset", a->opset, "ONNX operator set (IR version 6, 7 or 8)")->check(CLI::IsMember({11, 13, 17}));
+    c->add_option("--with-preprocessing", a->pixels,
+                  "The ONNX graph takes RGB pixels 0..255 of this type and normalises them itself")
+        ->check(CLI::IsMember({"u8", "f32"}));
+    c->add_option("--safetensors", a->safetensors, "safetensors file: parameters and running statistics alone");
+    c->add_option("--npy", a->npy, "Folder for one NAME.npy a tensor");
+    c->add_option("--check-data", a->check,
+                  "Also write three drawn inputs and their embeddings, PREFIX.input.npy and PREFIX.embedding.npy, for "
+                  "tools/check_export.py");
+    c->footer("bf export runs/x --onnx x.onnx --check-data x\npython3 tools/check_export.py x.onnx --data x");
+    c->callback([a, &chosen] { chosen = [a] { return run_export(*a); }; });
 }
 
 void add_info(CLI::App& app, Chosen& chosen) {
@@ -145,6 +165,7 @@ int main(int argc, char** argv) {
     add_eval(app, chosen);
     add_embed(app, chosen);
     add_import(app, chosen);
+    add_export(app, chosen);
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);

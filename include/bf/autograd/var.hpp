@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "bf/autograd/trace.hpp"
 #include "bf/core/tensor.hpp"
 #include "bf/kernels/dispatch.hpp"
 
@@ -166,8 +167,14 @@ class NoGrad {
     NoGrad& operator=(const NoGrad&) = delete;
 };
 
-/// Makes the output of an op. `backward` is kept only if an input wants a gradient and no NoGrad lives.
+/// Makes the output of an op. `backward` is kept only if an input wants a gradient and no NoGrad lives. An op that did
+/// not tell a Trace of itself stands there without a name.
 inline Var record(Tensor value, const std::vector<Var>& inputs, Backward backward) {
+    if (Trace* t = Trace::current(); t && !t->has_just(value)) {
+        TracedOp op{"", {}, value, {}};
+        for (const Var& v : inputs) op.inputs.push_back(v.value());
+        t->add(std::move(op));
+    }
     Var out(std::move(value));
     const detail::Recording& recording = detail::recording;
     if (recording.no_grad_depth > 0) {

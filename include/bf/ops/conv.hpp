@@ -42,6 +42,8 @@ inline Var conv2d(const Var& input, const Var& w, const Conv2dOptions& options =
     const ConvAlgorithm algorithm = options.algorithm;
     Tensor y = Tensor::empty({g.n, g.c_out, g.h_out(), g.w_out()}, x.value().options());
     kernels(device).conv2d(context(device), g, algorithm, x.value(), w.value(), y);
+    if (Trace* t = Trace::current())
+        t->add({"conv2d", {x.value(), w.value()}, y, {{"stride", g.stride}, {"pad", g.pad}, {"groups", g.groups}}});
     return record(y, {x, w}, [=](const Tensor& grad) {
         const Tensor dy = converted(grad, grad.dtype(), Format::nhwc);
         if (x.requires_grad()) {

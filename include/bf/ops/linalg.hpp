@@ -16,7 +16,9 @@ inline Var matmul(const Var& a, const Var& b) {
     BF_CHECK(a.shape().rank() == 2 && b.shape().rank() == 2 && a.shape()[1] == b.shape()[0] &&
                  a.value().dtype() == b.value().dtype(),
              "matmul", "operands do not fit; got ", a.value().str(), " and ", b.value().str());
-    return record(detail::product(false, false, a.value(), b.value()), {a, b}, [a, b](const Tensor& dy) {
+    Tensor y = detail::product(false, false, a.value(), b.value());
+    if (Trace* t = Trace::current()) t->add({"matmul", {a.value(), b.value()}, y, {}});
+    return record(y, {a, b}, [a, b](const Tensor& dy) {
         if (a.requires_grad()) a.accumulate(detail::product(false, true, dy, b.value()));
         if (b.requires_grad()) b.accumulate(detail::product(true, false, a.value(), dy));
     });
@@ -34,6 +36,7 @@ inline Var linear(const Var& x, const Var& w, const Var& bias = Var()) {
     Tensor y = Tensor::empty({x.shape()[0], w.shape()[0]}, x.value().options());
     if (has_bias) kernels(device).broadcast_rows(context(device), bias.value(), y);
     kernels(device).gemm(context(device), false, true, 1, x.value(), w.value(), has_bias ? 1 : 0, y);
+    if (Trace* t = Trace::current()) t->add({"linear", {x.value(), w.value(), bias.value()}, y, {}});
     return record(y, {x, w, bias}, [=](const Tensor& dy) {
         if (x.requires_grad()) x.accumulate(detail::product(false, false, dy, w.value()));
         if (w.requires_grad()) w.accumulate(detail::product(true, false, dy, x.value()));
@@ -51,6 +54,7 @@ inline Var normalize_rows(const Var& x) {
     const Device device = x.value().device();
     Tensor y = empty_like(x.value()), inverse = Tensor::empty({x.shape()[0]}, x.value().options());
     kernels(device).normalize_rows(context(device), x.value(), y, inverse);
+    if (Trace* t = Trace::current()) t->add({"normalize_rows", {x.value()}, y, {}});
     return record(y, {x}, [=, sink = x.sink()](const Tensor& dy) {
         Tensor dx = empty_like(dy);
         kernels(device).normalize_rows_dx(context(device), y, inverse, dy, dx);
@@ -70,6 +74,7 @@ inline Var softmax_cross_entropy(const Var& logits, const Tensor& labels) {
     const Device device = logits.value().device();
     Tensor loss = Tensor::empty(labels.shape(), logits.value().options()), log_sum_exp = empty_like(loss);
     kernels(device).softmax_cross_entropy(context(device), logits.value(), labels, loss, log_sum_exp);
+    if (Trace* t = Trace::current()) t->add({"softmax_cross_entropy", {logits.value(), labels}, loss, {}});
     return record(loss, {logits}, [=](const Tensor& dy) {
         Tensor dx = empty_like(logits.value());
         kernels(device).softmax_cross_entropy_dx(context(device), logits.value(), labels, log_sum_exp, dy, dx);

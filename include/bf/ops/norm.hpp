@@ -41,6 +41,14 @@ struct BatchNormCall {
         residual = channels_last(fusion.residual, "batch_norm");
     }
 
+    /// Tells a Trace: x, gamma, beta, running mean and variance, slope, residual.
+    void tell(const char* name, const Tensor& y, const Tensor& mean, const Tensor& variance, double epsilon) const {
+        if (Trace* t = Trace::current())
+            t->add({name,
+                    {x.value(), gamma.value(), beta.value(), mean, variance, slope.value(), residual.value()},
+                    y,
+                    {{"epsilon", epsilon}}});
+    }
     /// y with its graph; `dx_kernel` of the table gives the gradients.
     Var record_with(const Tensor& y, const Tensor& mean, const Tensor& inverse_std,
                     decltype(KernelTable::batch_norm_train_dx) dx_kernel) const {
@@ -80,6 +88,7 @@ inline Var batch_norm_train(const Var& input, const Var& gamma, const Var& beta,
     Tensor y = empty_like(x), mean = empty_like(gamma.value()), inverse_std = empty_like(mean);
     table.batch_norm_train(context(x.device()), x, gamma.value(), beta.value(), epsilon, call.slope.value(),
                            call.residual.value(), y, mean, inverse_std, momentum, running_mean, running_var);
+    call.tell("batch_norm_train", y, running_mean, running_var, epsilon);
     return call.record_with(y, mean, inverse_std, table.batch_norm_train_dx);
 }
 
@@ -95,6 +104,7 @@ inline Var batch_norm_eval(const Var& input, const Var& gamma, const Var& beta, 
     table.inverse_std(context(x.device()), running_var, epsilon, inverse_std);
     table.batch_norm_eval(context(x.device()), x, gamma.value(), beta.value(), running_mean, inverse_std,
                           call.slope.value(), call.residual.value(), y);
+    call.tell("batch_norm_eval", y, running_mean, running_var, epsilon);
     return call.record_with(y, running_mean, inverse_std, table.batch_norm_eval_dx);
 }
 
@@ -105,6 +115,7 @@ inline Var prelu(const Var& input, const Var& slope) {
     const Device device = x.value().device();
     Tensor y = empty_like(x.value());
     kernels(device).prelu(context(device), x.value(), slope.value(), y);
+    if (Trace* t = Trace::current()) t->add({"prelu", {x.value(), slope.value()}, y, {}});
     return record(y, {x, slope}, [=](const Tensor& dy) {
         Tensor dx = empty_like(dy), dslope = empty_like(slope.value());
         kernels(device).prelu_dx(context(device), x.value(), slope.value(), dy, dx, dslope);

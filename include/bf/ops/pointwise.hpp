@@ -3,11 +3,20 @@
 
 namespace bf {
 
+/// "relu", "sigmoid", ...
+inline const char* name_of(Unary op) {
+#define BF_OP(name, Functor) #name,
+    constexpr const char* names[] = {BF_UNARY_OPS(BF_OP)};
+#undef BF_OP
+    return names[static_cast<std::size_t>(op)];
+}
+
 /// y = op(x), element by element; a and b are the op's parameters (math/pointwise.hpp).
 inline Var unary(Unary op, const Var& x, double a = 0, double b = 0) {
     const Device device = x.value().device();
     Tensor y = empty_like(x.value());
     kernels(device).unary(context(device), op, a, b, x.value(), y);
+    if (Trace* t = Trace::current()) t->add({name_of(op), {x.value()}, y, {{"a", a}, {"b", b}}});
     return record(y, {x}, [=, in = x.value(), sink = x.sink()](const Tensor& dy) {
         Tensor dx = empty_like(dy);
         kernels(device).unary_dx(context(device), op, a, b, in, y, dy, dx);
@@ -24,6 +33,7 @@ inline Var binary(Binary op, const char* name, const Var& x, const Var& other) {
     Tensor y = empty_like(x.value());
     kernels(device).binary(context(device), op, x.value(), z.value(), y);
     const bool linear = op == Binary::add || op == Binary::sub;  // their gradients need no forward value
+    if (Trace* t = Trace::current()) t->add({name, {x.value(), z.value()}, y, {}});
     return record(y, {x, z},
                   [=, saved_x = linear ? Tensor() : x.value(), saved_z = linear ? Tensor() : z.value(), sx = x.sink(),
                    sz = z.sink()](const Tensor& dy) {
@@ -72,6 +82,7 @@ inline Var dropout(const Var& x, double p, std::uint64_t seed, std::uint64_t ste
     const Device device = x.value().device();
     Tensor y = empty_like(x.value());
     kernels(device).dropout(context(device), p, seed, step, x.value(), y);
+    if (Trace* t = Trace::current()) t->add({"dropout", {x.value()}, y, {{"p", p}}});
     return record(y, {x}, [=, sink = x.sink()](const Tensor& dy) {
         Tensor dx = empty_like(dy);
         kernels(device).dropout(context(device), p, seed, step, dy, dx);

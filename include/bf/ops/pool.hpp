@@ -21,12 +21,20 @@ inline PoolGeometry pool_geometry(const Var& x, std::int64_t kernel_h, std::int6
              x.value().str(), ", kernel ", kernel_h);
     return g;
 }
+inline void tell(const char* name, const Var& x, const Tensor& y, const PoolGeometry& g) {
+    if (Trace* t = Trace::current())
+        t->add({name,
+                {x.value()},
+                y,
+                {{"kernel_h", g.kernel_h}, {"kernel_w", g.kernel_w}, {"stride", g.stride}, {"pad", g.pad}}});
+}
 inline Var avg_pool(const Var& input, std::int64_t kernel_h, std::int64_t kernel_w, const PoolOptions& options) {
     const Var x = to_format(input, Format::nhwc);
     const PoolGeometry g = pool_geometry(x, kernel_h, kernel_w, options, "avg_pool2d");
     const TensorOptions made = x.value().options();
     Tensor y = Tensor::empty({g.n, g.c, g.h_out(), g.w_out()}, made);
     kernels(made.device).avg_pool(context(made.device), g, x.value(), y);
+    tell("avg_pool2d", x, y, g);
     return record(y, {x}, [=, sink = x.sink()](const Tensor& grad) {
         Tensor dx = Tensor::empty(sink.shape(), made);
         kernels(made.device).avg_pool_dx(context(made.device), g, converted(grad, grad.dtype(), Format::nhwc), dx);
@@ -43,6 +51,7 @@ inline Var max_pool2d(const Var& input, const PoolOptions& options = {}) {
     Tensor y = Tensor::empty({g.n, g.c, g.h_out(), g.w_out()}, made);
     Tensor index = Tensor::empty(y.shape(), {DType::i64, made.device, Format::nhwc});
     kernels(made.device).max_pool(context(made.device), g, x.value(), y, index);
+    detail::tell("max_pool2d", x, y, g);
     return record(y, {x}, [=, sink = x.sink()](const Tensor& grad) {
         Tensor dx = Tensor::empty(sink.shape(), made);
         kernels(made.device)

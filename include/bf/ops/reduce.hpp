@@ -6,6 +6,14 @@ namespace bf {
 /// Every axis at once.
 inline constexpr int all_axes = -1000;
 
+/// "sum", "mean", ...
+inline const char* name_of(Reduce op) {
+#define BF_OP(name, Functor) #name,
+    constexpr const char* names[] = {BF_REDUCE_OPS(BF_OP)};
+#undef BF_OP
+    return names[static_cast<std::size_t>(op)];
+}
+
 /// Reduction over one axis (negative counts from the end), or over all; the reduced axis disappears. Over all axes
 /// the result is a scalar. A 4-d image in nhwc order is brought to N, C, H, W order for one axis.
 inline Var reduce(Reduce op, const Var& input, int axis = all_axes) {
@@ -26,6 +34,7 @@ inline Var reduce(Reduce op, const Var& input, int axis = all_axes) {
     const Device device = x.value().device();
     Tensor y = Tensor::empty(reduced, {x.value().dtype(), device});
     kernels(device).reduce(context(device), op, outer, n, inner, x.value(), y);
+    if (Trace* t = Trace::current()) t->add({name_of(op), {x.value()}, y, {{"axis", axis}}});
     return record(y, {x}, [=, in = x.value(), sink = x.sink()](const Tensor& dy) {
         Tensor dx = empty_like(in);
         kernels(device).reduce_dx(context(device), op, outer, n, inner, in, y, dy, dx);

@@ -23,7 +23,9 @@ inline Tensor converted(const Tensor& x, DType dtype, Format format) {
 inline Var to_format(const Var& x, Format format) {
     const Format before = x.value().format();
     if (before == format) return x;
-    return record(converted(x.value(), x.value().dtype(), format), {x},
+    Tensor y = converted(x.value(), x.value().dtype(), format);
+    if (Trace* t = Trace::current()) t->add({"to_format", {x.value()}, y, {}});
+    return record(y, {x},
                   [x = x.sink(), before](const Tensor& dy) { x.accumulate(converted(dy, dy.dtype(), before)); });
 }
 
@@ -31,15 +33,18 @@ inline Var to_format(const Var& x, Format format) {
 inline Var cast(const Var& x, DType dtype) {
     const DType before = x.value().dtype();
     if (before == dtype) return x;
-    return record(converted(x.value(), dtype, x.value().format()), {x},
+    Tensor y = converted(x.value(), dtype, x.value().format());
+    if (Trace* t = Trace::current()) t->add({"cast", {x.value()}, y, {}});
+    return record(y, {x},
                   [x = x.sink(), before](const Tensor& dy) { x.accumulate(converted(dy, before, dy.format())); });
 }
 
 /// The same elements under another shape; an image is brought to N, C, H, W order first.
 inline Var reshape(const Var& x, const Shape& shape) {
     const Var plain = to_format(x, Format::plain);
-    return record(plain.value().reshape(shape), {plain},
-                  [x = plain.sink()](const Tensor& dy) { x.accumulate(dy.reshape(x.shape())); });
+    Tensor y = plain.value().reshape(shape);
+    if (Trace* t = Trace::current()) t->add({"reshape", {plain.value()}, y, {}});
+    return record(y, {plain}, [x = plain.sink()](const Tensor& dy) { x.accumulate(dy.reshape(x.shape())); });
 }
 
 /// [N, ...] to [N, rest], channel-major as PyTorch flattens an image.
@@ -60,6 +65,7 @@ inline Var gather_rows(const Var& x, const Tensor& index) {
                      x.shape()[0] - 1);
     Tensor y = Tensor::empty({index.dim(0), x.shape()[1]}, x.value().options());
     kernels(y.device()).gather_rows(context(y.device()), x.value(), index, y);
+    if (Trace* t = Trace::current()) t->add({"gather_rows", {x.value(), index}, y, {}});
     return record(y, {x}, [x = x.sink(), index](const Tensor& dy) {
         Tensor dx = Tensor::empty(x.shape(), dy.options());
         kernels(dx.device()).fill(context(dx.device()), dx, 0);
