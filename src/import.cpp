@@ -19,12 +19,10 @@ namespace fs = std::filesystem;
 struct Weights {
     std::string kind;
     SafeTensors content;
-    std::vector<std::string> notes{};
+    std::optional<OnnxModel> graph{};  ///< of an ONNX file
 };
-Weights read_onnx_weights(const ImportArguments& a, const FileSource& source);
-
-Weights read_weights(const ImportArguments& a) {
-    const FileSource source(a.in);
+Weights read_weights(const std::string& path) {
+    const FileSource source(path);
     const std::string& name = source.name();
     BF_CHECK_DATA(source.size() >= 16, name, "got ", source.size(), " bytes; want a file of weights");
     const auto first = source.number<std::uint64_t>(0);
@@ -40,10 +38,15 @@ Weights read_weights(const ImportArguments& a) {
         return {"NumPy archive", {load_npz(source), {}}};
     }
     if (first <= source.size() - 8 && source.number<char>(8) == '{')
-        return {"safetensors file", load_safetensors(source)};
+        return {"safetensors file", load_safetensors(path)};
     if (byte == 0x80) return {"PyTorch file", load_torch_file(source)};  // the bare pickle of old: says what to do
     BF_CHECK_DATA(first != 0x112, name, "is a file of MXNet, which is not read; hint: convert it to ONNX or .npz");
-    if (byte == 8) return read_onnx_weights(a, source);
+    if (byte == 8) {  // ONNX has no mark of its own: this is the key of its first field, the version
+        Weights w{"ONNX file", {}, read_onnx(source)};
+        for (const auto& [key, t] : w.graph->initialisers) w.content.tensors[key] = t;
+        w.content.metadata = w.graph->metadata;
+        return w;
+    }
     char text[32];
     std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(__builtin_bswap64(first)));
     fail(ErrorCode::data, name, "is no .pth, .pt, .safetensors, .onnx or .npz; got first bytes ", text);
@@ -101,42 +104,6 @@ std::string recognise(const StateDict& tensors, const std::string& prefix) {
     return "";
 }
 
-/// An ONNX model has a network's own names, or the graph of a network that is named: then its tensors are found by
-/// walking both graphs, and get the network's names.
-Weights read_onnx_weights(const ImportArguments& a, const FileSource& source) {
-    const OnnxModel model = read_onnx(source);
-    Weights w{"ONNX model", {{}, model.metadata}};
-    StateDict theirs;
-    for (const auto& [name, t] : model.initialisers) theirs[name] = t;
-    std::string network = a.network;
-    if (const auto it = model.metadata.find("bf.network"); network.empty() && it != model.metadata.end())
-        network = it->second;
-    if (network.empty()) network = recognise(theirs, "");
-    BF_CHECK_DATA(!network.empty(), a.in, "its ", theirs.size(), " tensors have the names of no known network",
-                  "; hint: with --network NAME they are found by comparing the graphs");
-    const auto number = [](const std::vector<OnnxValue>& values, std::size_t place, std::int64_t otherwise) {
-        const std::string* text =
-            values.size() == 1 && place < values[0].shape.size() ? &values[0].shape[place] : nullptr;
-        const std::int64_t n = text ? std::strtoll(text->c_str(), nullptr, 10) : 0;
-        return n > 0 ? n : otherwise;
-    };
-    const NetworkFacts facts = network_facts(network);
-    const std::int64_t dim = a.embedding_size ? a.embedding_size : number(model.outputs, 1, 512),
-                       side = a.image_size ? a.image_size : number(model.inputs, 2, facts.image_size);
-    BF_CHECK_DATA(dim >= 2 && dim <= 65536 && image_size_fits(facts, side), a.in, "sizes of the graph; got ", dim,
-                  "-d, images of ", side, " pixels, which ", facts.name, " does not have");
-    const std::shared_ptr<Module> net = make_network(network, {.embedding_size = dim, .image_size = side});
-    OnnxMatch match = match_onnx(model, *net, {1, 3, side, side}, a.in);
-    w.content.tensors = std::move(match.state);
-    for (const std::string& name : match.unused) w.content.tensors.try_emplace(name, theirs[name]);
-    w.content.metadata["bf.network"] = facts.name;
-    w.notes = std::move(match.notes);
-    if (!match.by_names) w.notes.push_back("tensors were found by comparing the graphs");
-    if (!match.folded.empty())
-        w.notes.push_back(concat(match.folded.size(), " batch norms are folded into convolutions in the file"));
-    return w;
-}
-
 struct Match {
     std::string network, prefix;
     bool named = false;  ///< by --network or the file
@@ -164,7 +131,8 @@ Match match_of(const ImportArguments& a, const Weights& w) {
         for (const auto& [name, t] : tensors)
             if (shown++ < 5) some += "\n  " + printable(name) + " " + t.shape().str();
         fail(ErrorCode::data, a.in, "its ", tensors.size(), " tensors have the names of no known network", some,
-             tensors.size() > 5 ? "\n  ..." : "", "\nhint: --network NAME tells which names are missing");
+             tensors.size() > 5 ? "\n  ..." : "", "\nhint: ",
+             w.graph ? "--network NAME looks for its layers" : "--network NAME tells which names are missing");
     }
     if (found.empty()) {  // parts are missing: the prefix under which most of the named network is there
         std::size_t most = 0;
@@ -214,7 +182,7 @@ int run_import(const ImportArguments& a) {
     BF_CHECK(!fs::equivalent(a.in, a.out, ignored), "import", "--out ", a.out, ": is the file to import");
     if (!a.network.empty()) network_facts(a.network);  // a wrong name is found before the work
 
-    const Weights weights = read_weights(a);
+    const Weights weights = read_weights(a.in);
     const StateDict& tensors = weights.content.tensors;
     const Match match = match_of(a, weights);
     const NetworkFacts facts = network_facts(match.network);
@@ -230,16 +198,29 @@ int run_import(const ImportArguments& a) {
             if (other.shape[1] == last->dim(1) && head.shape[1] != last->dim(1)) options.image_size = side;
         }
     }
+    const auto fixed = [](const std::vector<OnnxValue>& values, std::size_t i) {
+        return values.size() == 1 && i < values[0].shape.size()
+                   ? static_cast<std::int64_t>(std::strtoll(values[0].shape[i].c_str(), nullptr, 10))
+                   : 0;  // also where the graph leaves it open
+    };
+    if (weights.graph && !last) {
+        const std::int64_t dim = fixed(weights.graph->outputs, 1), side = fixed(weights.graph->inputs, 3);
+        if (dim >= 2 && dim <= 65536) options.embedding_size = dim;
+        if (options.image_size == 0 && image_size_fits(facts, side)) options.image_size = side;
+    }
     if (a.embedding_size) options.embedding_size = a.embedding_size;
     if (options.image_size == 0) options.image_size = facts.image_size;
 
     const std::shared_ptr<Module> net = make_network(facts.name, options);
     StateDict state = net->state();
-    std::vector<std::string> missing, mismatched, unexpected;
+    // in an ONNX file, layers are found by structure where their names are gone
+    OnnxMatch onnx;
+    if (weights.graph) onnx = match_onnx(*weights.graph, *net, {3, options.image_size, options.image_size}, a.in);
+    std::vector<std::string> missing, mismatched, unexpected = onnx.unused;
     std::set<std::string> used;
     std::size_t matched = 0, counters = 0;
     for (auto& [name, value] : state) {
-        const Tensor* t = find(tensors, match.prefix + name);
+        const Tensor* t = weights.graph ? find(onnx.state, name) : find(tensors, match.prefix + name);
         if (!t) {
             missing.push_back(name + " " + value.shape().str());
             continue;
@@ -257,7 +238,7 @@ int run_import(const ImportArguments& a) {
         ++matched;
     }
     for (const auto& [name, t] : tensors) {
-        if (used.count(name)) continue;
+        if (weights.graph || used.count(name)) continue;
         if (name.ends_with("num_batches_tracked"))
             ++counters;
         else
@@ -278,11 +259,12 @@ int run_import(const ImportArguments& a) {
         std::printf(
             "{\"kind\":\"import\",\"in\":%s,\"format\":%s,\"network\":%s,\"embedding_size\":%lld,\"image_size\":%lld,"
             "\"prefix\":%s,\"matched\":%zu,\"counters\":%zu,\"missing\":%s,\"mismatched\":%s,\"unexpected\":%s,"
-            "\"out\":%s}\n",
+            "\"folded\":%s,\"notes\":%s,\"out\":%s}\n",
             json_quote(a.in).c_str(), json_quote(weights.kind).c_str(), json_quote(facts.name).c_str(),
             static_cast<long long>(options.embedding_size), static_cast<long long>(options.image_size),
             json_quote(match.prefix).c_str(), matched, counters, json_list(missing).c_str(),
-            json_list(mismatched).c_str(), json_list(unexpected).c_str(), write ? json_quote(a.out).c_str() : "null");
+            json_list(mismatched).c_str(), json_list(unexpected).c_str(), json_list(onnx.folded).c_str(),
+            json_list(onnx.notes).c_str(), write ? json_quote(a.out).c_str() : "null");
     } else {
         std::printf("%s: %s of %zu tensors\nnetwork     %s (%s), %lld-d, images %lld x %lld%s\n", a.in.c_str(),
                     weights.kind.c_str(), tensors.size(), facts.name.c_str(),
@@ -290,10 +272,13 @@ int run_import(const ImportArguments& a) {
                     static_cast<long long>(options.image_size), static_cast<long long>(options.image_size),
                     match.prefix.empty() ? "" : concat("\nprefix      ", printable(match.prefix)).c_str());
         std::printf("%-11s %zu of %zu\n", "matched", matched, state.size());
-        for (const std::string& note : weights.notes) std::printf("note        %s\n", printable(note).c_str());
         print_list("missing", missing);
         print_list("mismatched", mismatched);
         print_list("unexpected", unexpected);
+        if (weights.graph)
+            std::printf("found       by %s, %zu batch norms folded into the layer before\n",
+                        onnx.by_names ? "names" : "structure", onnx.folded.size());
+        for (const std::string& note : onnx.notes) std::printf("note        %s\n", printable(note).c_str());
         if (counters) std::printf("%-11s %zu num_batches_tracked\n", "left out", counters);
         if (write)
             std::printf("%s: written%s\n", a.out.c_str(),

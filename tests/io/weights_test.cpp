@@ -60,7 +60,7 @@ TEST(Npz, ArraysAreThoseOfNumPyToTheBit) {
     std::filesystem::remove(path);
 }
 
-TEST(Npy, WritesWhatNumPyWrites) {
+TEST(NpyFile, IsByteForByteNumPys) {
     const auto path = std::filesystem::temp_directory_path() / ("bf_npy_" + std::to_string(::getpid()) + ".npy");
     const auto bytes = [](const bf::Source& s) { return s.bytes(0, s.size()); };
     bf::save_npy(path, bf::load_npy(golden("made_by_numpy.npy")));

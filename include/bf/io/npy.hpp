@@ -170,10 +170,11 @@ inline Tensor load_npy(const Source& source, std::uint64_t most = std::numeric_l
     const std::string& name = source.name();
     const auto start = source.bytes(0, 10);
     BF_CHECK_DATA(std::memcmp(start.data(), "\x93NUMPY", 6) == 0, name, "not a .npy file");
-    const int format = std::to_integer<int>(start[6]);
-    BF_CHECK_DATA(format >= 1 && format <= 3, name, ".npy version; got ", format, ", want 1..3");
-    const std::uint64_t header_size = format == 1 ? source.number<std::uint16_t>(8) : source.number<std::uint32_t>(8),
-                        begin = format == 1 ? 10 : 12;
+    const int file_version = std::to_integer<int>(start[6]);
+    BF_CHECK_DATA(file_version >= 1 && file_version <= 3, name, ".npy version; got ", file_version, ", want 1..3");
+    const std::uint64_t header_size =
+                            file_version == 1 ? source.number<std::uint16_t>(8) : source.number<std::uint32_t>(8),
+                        begin = file_version == 1 ? 10 : 12;
     BF_CHECK_DATA(header_size <= 65536, name, "header size; got ", header_size, ", want at most 65536");
     const auto text = source.bytes(begin, header_size);
     const detail::NpyHeader header({reinterpret_cast<const char*>(text.data()), text.size()}, name);

@@ -271,8 +271,8 @@ class PickleMachine {
 inline void PickleMachine::step() {
     switch (opcode_) {
         case 0x80: {  // PROTO
-            const int stated = number<std::uint8_t>();
-            if (stated > 5 || opcode_at_ != 0) bad(concat("protocol ", stated, "; want at most 5, at the start"));
+            const int protocol = number<std::uint8_t>();
+            if (protocol > 5 || opcode_at_ != 0) bad(concat("protocol ", protocol, "; want at most 5, at the start"));
             return;
         }
         case 0x95: return frame();
