@@ -22,7 +22,7 @@ Image FaceImages::image(std::int64_t i) const {
     const Face& face = faces_[static_cast<std::size_t>(i)];
     try {
         const Image image = read_image(face.path);
-        return face.landmarks ? align_face(image, *face.landmarks, side_, side_) : image;
+        return face.landmarks ? align_face(image, *face.landmarks, side_, side_, WarpMode::opencv) : image;
     } catch (const Error& e) {
         if (e.code() != ErrorCode::data) throw;
         const std::lock_guard lock(mutex_);

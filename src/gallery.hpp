@@ -20,7 +20,8 @@ struct Face {
     std::optional<Landmarks> landmarks{};
 };
 
-/// Face images, aligned where there are landmarks, else as they are. An image that cannot be read is black and noted.
+/// Face images, aligned as bf align does where there are landmarks, else as they are. An image that cannot be read is
+/// black and noted.
 class FaceImages : public Dataset {
   public:
     FaceImages(std::vector<Face> faces, std::int64_t image_size)

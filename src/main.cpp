@@ -30,7 +30,7 @@ std::string with_hint(const CLI::App& app, const std::string& message, int argc,
     std::string unknown;
     for (int i = 1; i < argc; ++i) {
         const std::string word = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
-        const bool command = i == 1 && word[0] != '-';
+        const bool command = word[0] != '-' && (i == 1 || (i == 2 && message.find("subcommand") != std::string::npos));
         if (std::find(known.begin(), known.end(), word) != known.end() ||
             (!command && message.find(word) == std::string::npos))
             continue;

@@ -1,5 +1,3 @@
-#include "bf/data/align.hpp"
-
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -7,7 +5,9 @@
 #include <fstream>
 #include <limits>
 
+#include "bf/base/random.hpp"
 #include "bf/data/decode.hpp"
+#include "bf/data/landmarks.hpp"
 #include "bf/io/npy.hpp"
 #include "golden.hpp"
 
@@ -126,6 +126,76 @@ TEST(Align, FivePointsOfSixtyEight) {
     EXPECT_EQ(p[4].x, 54);
     all.pop_back();
     EXPECT_THROW(bf::five_of_68(all), bf::Error);
+}
+
+std::vector<bf::FaceLandmarks> read_text(const std::string& text) {
+    std::vector<bf::FaceLandmarks> all;
+    bf::read_landmarks(bf::MemorySource(std::as_bytes(std::span(text)), "list"),
+                       [&](const bf::FaceLandmarks& f) { all.push_back(f); });
+    return all;
+}
+
+TEST(Align, ListsOfLandmarks) {
+    const auto all = read_text(
+        "image,x1,y1\n"
+        "a/1.jpg 1 2 3 4 5 6 7 8 9 10\n"
+        "\n# comment\r\n"
+        "1.jpg 1.5 -2 3e1 4 5 6 7 8 9 10 0.875\r\n"
+        "with blank.jpg\t1\t2 3,4\t5 6 7 8 9 10\t\n"
+        "c.jpg, 1, 2, 3, 4, 5, 6, 7, 8, 9, nan");
+    ASSERT_EQ(all.size(), 4u);
+    EXPECT_EQ(all[0].file, "a/1.jpg");
+    EXPECT_EQ(all[0].points[4].y, 10);
+    EXPECT_EQ(all[0].score, 1);
+    EXPECT_EQ(all[1].points[0].y, -2);
+    EXPECT_EQ(all[1].points[1].x, 30);
+    EXPECT_EQ(all[1].score, 0.875);
+    EXPECT_EQ(all[1].line, 5u);
+    EXPECT_EQ(all[2].file, "with blank.jpg");
+    EXPECT_EQ(all[2].points[1].y, 4);
+    EXPECT_EQ(all[3].file, "c.jpg");
+    EXPECT_TRUE(std::isnan(all[3].points[4].y));
+    // lines longer than what is read at a time are put together, but not for ever
+    std::string many;
+    for (int i = 0; i < 5000; ++i)
+        many += "folder/image" + std::to_string(i) + ".jpg 1 2 3 4 5 6 7 8 9 " + std::to_string(i) + "\n";
+    const auto long_list = read_text(many);
+    ASSERT_EQ(long_list.size(), 5000u);
+    for (int i = 0; i < 5000; ++i) ASSERT_EQ(long_list[static_cast<std::size_t>(i)].points[4].y, i);
+    for (const auto& [text, error] :
+         {std::pair{std::string(), "names no image"}, std::pair{std::string("one line\n"), "names no image"},
+          std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9\n"), "list:2: not `file x1"},
+          std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9 10 11 12\n"), "list:2"},
+          std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9 1e999\n"), "list:2"},
+          std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9 10x\n"), "list:2"},
+          std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\n,1,2,3,4,5,6,7,8,9,10\n"), "list:2"},
+          std::pair{"a 1 2 3 4 5 6 7 8 9 10\nb" +
+                        [] {
+                            std::string s;
+                            for (int i = 0; i < 138; ++i) s += " 1";
+                            return s;
+                        }(),
+                    "list:2"},
+          std::pair{"x 1 2 3 4 5 6 7 8 9 10\n" + std::string(200000, '7'), "list:2: line is longer than 65536"}})
+        try {
+            read_text(text);
+            ADD_FAILURE() << text.substr(0, 60);
+        } catch (const bf::Error& e) {
+            EXPECT_EQ(e.code(), bf::ErrorCode::data);
+            EXPECT_NE(std::string(e.what()).find(error), std::string::npos) << e.what();
+        }
+    // changed bytes: values or a data Error, nothing else
+    const std::string good = "a/1.jpg 1 2 3 4 5 6 7 8 9 10\nb.jpg\t1\t2\t3\t4\t5\t6\t7\t8\t9\t10\t0.5\n";
+    bf::Rng rng(1, bf::Stream::test, 3);
+    for (int i = 0; i < 2000; ++i) {
+        std::string text = good;
+        for (int k = 0; k < 3; ++k) text[rng.below(text.size())] = static_cast<char>(rng.below(256));
+        try {
+            EXPECT_LE(read_text(text).size(), 5u);
+        } catch (const bf::Error& e) {
+            ASSERT_EQ(e.code(), bf::ErrorCode::data) << e.what();
+        }
+    }
 }
 
 TEST(Align, WarpsAsOpenCvToTheBit) {

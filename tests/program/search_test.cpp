@@ -143,10 +143,8 @@ TEST_F(SearchProgram, TwoImages) {
     // landmarks: the crop is what bf align makes of them
     const std::string marks = "10,12,21,12,15.5,17,11,22,20,22.5";
     std::ofstream(root / "list.txt") << "0.png," << marks << "\n";
-    ASSERT_EQ(run("align " + path("list.txt") + " --root " + path("known/p0") + " --out " + path("crop") +
-                  " --png --mode exact")
-                  .code,
-              0);
+    ASSERT_EQ(
+        run("align " + path("list.txt") + " --root " + path("known/p0") + " --out " + path("crop") + " --png").code, 0);
     const Outcome aligned = run("compare " + a + " " + path("crop/0.png") + model() + " --landmarks " + marks + " " +
                                 "38.2946,51.6963,73.5318,51.5014,56.0252,71.7366,41.5493,92.3655,70.7299,92.2041");
     expect(aligned, 0, "cosine            1.00000\n");
