@@ -94,7 +94,7 @@ class Omniglot : public Dataset {
                           " x ", all.height);
             const int count = all.width / all.height, side = all.height;
             BF_CHECK_DATA(ink_.size() + all.pixels.size() / 3 <= options_.max_bytes, file.string(), "is beyond the ",
-                          options_.max_bytes >> 20, " MiB that drawings may take");
+                          options_.max_bytes, " bytes that drawings may take");
             for (int k = 0; k < count; ++k) {
                 drawings_.push_back({file.string(), count > 1 ? k : -1, side, ink_.size(), identities()});
                 for (int y = 0; y < side; ++y)
