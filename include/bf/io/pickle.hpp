@@ -40,7 +40,7 @@ struct PickleOptions {
 
 /// Bounds of any pickle.
 struct PickleLimits {
-    static constexpr std::uint64_t opcodes = 10'000'000;
+    static constexpr std::uint64_t opcodes = 4'000'000;
     static constexpr std::uint64_t memory = std::uint64_t{4} << 20;  ///< bytes of values, and the source's size more
     static constexpr std::uint64_t unfolded = 16'000'000;            ///< values, each as often as it is referred to
     static constexpr std::size_t depth = 64, marks = 256, line = 256;

@@ -1,5 +1,6 @@
 #pragma once
 #include "bf/io/pickle.hpp"
+#include "bf/io/printable.hpp"
 
 // The machine behind Pickle: one pass over the opcodes (Python's pickletools.py names and describes them).
 
@@ -37,8 +38,7 @@ class PickleMachine {
         fail(ErrorCode::data, source_.name(), "pickle at byte ", opcode_at_, ": ", what);
     }
     [[noreturn]] void refuse_global(const std::string& name) const {
-        bad(concat("names ", name.substr(0, 200),
-                   ", which is not among what is read here, and nothing is executed; hint: ",
+        bad(concat("names ", printable(name), ", which is not among what is read here, and nothing is executed; hint: ",
                    options_.remedy.empty() ? "save plain data" : options_.remedy));
     }
     [[noreturn]] void refuse_opcode(const char* name, const std::string& what) const {
@@ -94,7 +94,8 @@ class PickleMachine {
     T parsed(std::string_view text) const {
         T value{};
         const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-        if (error != std::errc() || stop != text.data() + text.size()) bad(concat("not a number; got ", text));
+        if (error != std::errc() || stop != text.data() + text.size())
+            bad(concat("not a number; got ", printable(text)));
         return value;
     }
 
@@ -216,7 +217,7 @@ class PickleMachine {
         if (args.size() != 2 || !args.item(0).is(Kind::text) || !args.item(1).is_string())
             bad("_codecs encode: want a text and the name latin1");
         if (const std::string how = args.item(1).text(16); how != "latin1" && how != "latin-1")
-            bad(concat("_codecs encode: got ", how, ", want latin1"));
+            bad(concat("_codecs encode: got ", printable(how), ", want latin1"));
         const Pickle::Node text = args.item(0).node();
         push(add(Kind::bytes, text.a, text.count,
                  text.coding == Coding::escaped ? Coding::latin1_escaped : Coding::latin1));
@@ -270,8 +271,8 @@ class PickleMachine {
 inline void PickleMachine::step() {
     switch (opcode_) {
         case 0x80: {  // PROTO
-            const int version = number<std::uint8_t>();
-            if (version > 5 || opcode_at_ != 0) bad(concat("protocol ", version, "; want at most 5, at the start"));
+            const int protocol = number<std::uint8_t>();
+            if (protocol > 5 || opcode_at_ != 0) bad(concat("protocol ", protocol, "; want at most 5, at the start"));
             return;
         }
         case 0x95: return frame();
@@ -380,10 +381,10 @@ inline void PickleMachine::step() {
         // what stays refused, by name
         case 'i': {
             const std::string module = line(), name = line();
-            refuse_opcode("INST", concat("an instance of ", module, " ", name));
+            refuse_opcode("INST", concat("an instance of ", printable(module + " " + name)));
         }
         case 'o': refuse_opcode("OBJ", "an instance of a class");
-        case 'P': refuse_opcode("PERSID", concat("a reference outside the pickle, ", line()));
+        case 'P': refuse_opcode("PERSID", concat("a reference outside the pickle, ", printable(line())));
         case 0x81: refuse_opcode("NEWOBJ", "an instance of a class");
         case 0x92: refuse_opcode("NEWOBJ_EX", "an instance of a class");
         case 0x82:

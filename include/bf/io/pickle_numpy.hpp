@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "bf/io/pickle.hpp"
+#include "bf/io/printable.hpp"
 
 // NumPy's arrays and scalars inside pickles: numpy 1 and 2, protocols 0 to 5.
 
@@ -48,7 +49,7 @@ inline std::optional<PickledArray> pickled_array(const PickleValue& v, const std
     BF_CHECK_DATA(parts.is(PickleKind::tuple) && parts.size() == (rebuilt ? 5u : 4u), name, "damaged numpy array");
     const PickleValue shape = parts.item(rebuilt ? 1 : 2), data = parts.item(rebuilt ? 4 : 0);
     PickledArray a{pickled_dtype(parts.item(rebuilt ? 2 : 1)), 1, static_cast<int>(shape.size()), data};
-    BF_CHECK_DATA(a.dtype == "u1" || a.dtype == "b1", name, "numpy array of dtype ", a.dtype,
+    BF_CHECK_DATA(a.dtype == "u1" || a.dtype == "b1", name, "numpy array of dtype ", printable(a.dtype),
                   "; want uint8 or bool; hint: in Python, x.astype(numpy.uint8)");
     BF_CHECK_DATA(shape.is(PickleKind::tuple) && shape.size() <= 4 && data.is(PickleKind::bytes), name,
                   "damaged numpy array");
