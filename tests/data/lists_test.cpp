@@ -151,7 +151,9 @@ TEST_F(Lists, TwoLinesAPairAreDealtOutToFolds) {
     const auto p = read(list);
     EXPECT_EQ(p.same, (std::vector<char>{1, 1, 0, 0, 1, 1, 0, 0}));
     EXPECT_EQ(p.fold, (std::vector<int>{1, 1, 1, 1, 2, 2, 2, 2}));
-    EXPECT_EQ(p.pairs[2], (std::pair<std::int64_t, std::int64_t>{0, 2}));  // first different pair: P_0, P_1
+    const std::vector<std::pair<std::int64_t, std::int64_t>> want{{0, 1}, {2, 3}, {0, 2}, {2, 4},
+                                                                  {4, 5}, {6, 7}, {4, 6}, {6, 0}};
+    EXPECT_EQ(p.pairs, want);  // a fold: its share of the same pairs, then of the different ones
     EXPECT_EQ(p.subject, (Places{0, 0, 1, 1, 2, 2, 3, 3}));
     expect_data_error([&] { read(list, 3); }, "multiple of 3");
     expect_data_error([&] { read("P_0_0001.jpg 1\nP_0_0002.jpg 0\n"); }, "list.txt:2");
@@ -277,6 +279,56 @@ TEST_F(Lists, OmniglotStripsAndFolders) {
     write("Latin/character02.pgm", pgm(9, 4, 50));
     expect_data_error([&] { bf::Omniglot bad(root); }, "not a strip of square drawings; got 9 x 4");
     expect_data_error([&] { bf::Omniglot bad(root / "Latin"); }, "holds no drawing");
+}
+
+TEST_F(Lists, DamagedListsAreDataErrorsOrPass) {
+    touch({"A/A_0001.jpg", "A/A_0002.jpg", "B/B_0001.jpg"});
+    const std::string
+        lfw = "2\t1\nA\t1\t2\nA\t1\tB\t1\nA\t1\t2\nA\t2\tB\t1\n",
+        two =
+            "A/A_0001.jpg 1\nA/A_0002.jpg 1\nA/A_0002.jpg 2\nA/A_0001.jpg 2\n"
+            "A/A_0001.jpg 0\nB/B_0001.jpg 0\nA/A_0002.jpg 0\nB/B_0001.jpg 0\n",
+        ytf = "head\n1, 1, A, A, 1\n2, 2, A, B, 0\n", people = "2\n1\nA\t2\n2\nB\t1\nC\t3\n",
+        sop = "image_id class_id super_class_id path\n1 2 1 A/A_0001.jpg\n2 2 1 B/B_0001.jpg\n",
+        shop = "2\nimage_name item_id evaluation_status\nA/A_0001.jpg id_2 query\nA/A_0002.jpg id_2 gallery\n";
+    std::uint32_t state = 7;
+    const auto draw = [&state](std::size_t n) {
+        state = state * 1664525u + 1013904223u;
+        return static_cast<std::size_t>((static_cast<std::uint64_t>(state) * n) >> 32);
+    };
+    int passed = 0, refused = 0;
+    const std::string interesting("\n\t \0\"0129-,/\r\xff", 15);
+    for (int round = 0; round < 6000; ++round) {
+        std::string text =
+            std::vector<std::string>{lfw, two, ytf, people, sop, shop}[static_cast<std::size_t>(round % 6)];
+        for (std::size_t edits = draw(3); edits < 3 && !text.empty(); ++edits) {
+            const std::size_t at = draw(text.size());
+            switch (draw(4)) {
+                case 0: text[at] = interesting[draw(interesting.size())]; break;
+                case 1: text.erase(at, 1 + draw(8)); break;
+                case 2: text.insert(at, text.substr(draw(text.size()), draw(12))); break;
+                default: text.resize(at + 1);
+            }
+        }
+        const Text list(text);
+        try {
+            switch (round % 6) {
+                case 0: bf::read_lfw_pairs(list.source, root); break;
+                case 1: bf::read_two_line_pairs(list.source, root, bf::NameRule::up_to_number, 2); break;
+                case 2: bf::read_ytf_pairs(list.source, root); break;
+                case 3: bf::read_lfw_people(list.source); break;
+                case 4: bf::read_sop_list(list.source, root); break;
+                default: bf::read_inshop_list(list.source, root);
+            }
+            ++passed;
+        } catch (const bf::Error& e) {
+            ++refused;
+            ASSERT_EQ(e.code(), bf::ErrorCode::data) << e.what() << "\n" << text;
+            ASSERT_NE(std::string(e.what()).find("list.txt"), std::string::npos) << e.what() << "\n" << text;
+        }
+    }
+    EXPECT_GT(passed, 50);
+    EXPECT_GT(refused, 3000);
 }
 
 TEST(RealLists, LfwAndOmniglot) {

@@ -119,7 +119,8 @@ inline VerificationPairs read_two_line_pairs(const Source& list, const std::file
     }
     VerificationPairs out = builder.finish(list.name());
     const std::size_t n = out.pairs.size(), k = static_cast<std::size_t>(folds);
-    BF_CHECK(folds >= 2 && n >= 2 * k, "folds", "got ", folds, ", want 2..", n / 2, " (", list.name(), ")");
+    BF_CHECK(folds >= 2, "folds", "got ", folds, ", want 2 or more");
+    BF_CHECK_DATA(n >= 2 * k, list.name(), "has ", n, " pairs for ", folds, " folds; want two a fold or more");
     out.folds = folds;
     if (!two_lines) {
         for (std::size_t i = 0, f = 0, end = 0; i < n; ++i) {
