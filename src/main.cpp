@@ -314,7 +314,8 @@ void add_plot(CLI::App& app, Chosen& chosen) {
          "files of score,label (1 same, 0 different): ROC, DET and histogram")
         ->required();
     c->add_option("--keys", a->keys, "Metrics to draw, such as loss,accuracy or train/loss; of curves the series")
-        ->delimiter(',');
+        ->delimiter(',')
+        ->allow_extra_args(false);
     c->add_option("--out", a->out, "SVG file (default: RUN/plot.svg, FILE.plot.svg, or plot.svg for several inputs)");
     c->add_option("--smooth", a->smooth, "Points in the mean around each point; 0: none (default: by their number)")
         ->check(CLI::Range(0, 1000000));

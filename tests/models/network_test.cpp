@@ -8,6 +8,7 @@
 
 #include "bf/ops/pointwise.hpp"
 #include "bf/ops/reduce.hpp"
+#include "device.hpp"
 #include "golden.hpp"
 
 namespace {
@@ -100,6 +101,56 @@ INSTANTIATE_TEST_SUITE_P(
         return std::string(row.param.network) + "_" + bf::name_of(row.param.dtype) +
                (row.param.fused ? "" : "_not_fused_checkpointed");
     });
+
+class GpuNetwork : public OnDevice {};
+
+std::shared_ptr<bf::Module> narrow(const std::string& name, bf::Device device, DType compute) {
+    const bool checkpointing = compute == DType::bf16;
+    if (name == "resnet")
+        return std::make_shared<bf::ResNet>(bf::ResNetOptions{.blocks = {2, 1, 1, 1},
+                                                              .width = 8,
+                                                              .embedding_size = 16,
+                                                              .image_size = 32,
+                                                              .compute = compute,
+                                                              .activation_checkpointing = checkpointing,
+                                                              .device = device});
+    return std::make_shared<bf::MobileFaceNet>(bf::MobileFaceNetOptions{.blocks = {1, 1, 1, 1},
+                                                                        .width = 8,
+                                                                        .embedding_size = 16,
+                                                                        .image_size = 32,
+                                                                        .compute = compute,
+                                                                        .activation_checkpointing = checkpointing,
+                                                                        .device = device});
+}
+
+// Compared in evaluation mode: in training mode batch norms over the few values of a small batch blow rounding up.
+// bf16 has 8 bits: each activation is off by up to 2^-9 of its size.
+TEST_F(GpuNetwork, EmbedsAndTrainsOnADeviceAsOnTheCpu) {
+    const Tensor images = bf::Init(3).normal({6, 3, 32, 32}, 1);
+    for (const std::string name : {"mobilefacenet", "resnet"}) {
+        const auto embedded = [&](bf::Device device, DType compute) {
+            const auto net = narrow(name, device, compute);
+            net->eval();
+            const Var x(images.to(device));
+            const Tensor e = (*net)(x).value();
+            EXPECT_EQ(e.dtype(), DType::f32);
+            net->train();
+            bf::backward(bf::mean(bf::square((*net)(x))));
+            for (const auto& p : net->parameters()) EXPECT_TRUE(p.var.grad().defined()) << p.name;
+            const auto values = e.to(bf::cpu_device).clone();
+            const auto span = values.span<float>();
+            return std::vector<double>(span.begin(), span.end());
+        };
+        const std::vector<double> want = embedded(bf::cpu_device, DType::f32);
+        double largest = 0;
+        for (const double w : want) largest = std::max(largest, std::abs(w));
+        for (const DType compute : {DType::f32, DType::bf16}) {
+            const std::vector<double> got = embedded(test_device, compute);
+            for (std::size_t i = 0; i < want.size(); ++i)
+                EXPECT_NEAR(got[i], want[i], (compute == DType::f32 ? 1e-5 : 0.03) * largest) << name;
+        }
+    }
+}
 
 // Reference networks-and-recipes D3 for mbf, torchvision's documentation for ResNet-50 (25,557,032; 4.09 GMACs).
 TEST(Network, ParametersMultiplyAccumulatesAndNamesArePublished) {

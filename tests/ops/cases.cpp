@@ -140,6 +140,7 @@ std::vector<Case> make_cases() {
     conv("1x1", {2, 5, 4, 3}, {6, 5, 1, 1}, {});
     conv("7x7 pad 3", {1, 3, 9, 9}, {2, 3, 7, 7}, {.stride = 2, .pad = 3});
     conv("groups", {2, 6, 5, 5}, {4, 3, 3, 3}, {.pad = 1, .groups = 2});
+    conv("small groups", {2, 6, 5, 5}, {6, 2, 3, 3}, {.pad = 1, .groups = 3});
     conv("depthwise", {2, 6, 5, 5}, {6, 1, 3, 3}, {.pad = 1, .groups = 6});
     conv("size 1", {1, 1, 1, 1}, {1, 1, 1, 1}, {});
     row(first_in_bf16({"conv2d", "no images", {{{0, 3, 5, 5}, Draw::normal, nhwc}, {{4, 3, 3, 3}}}, [](In v) { return conv2d(v[0], v[1], {.pad = 1}); }, 1e-5, 1e-5, false}));

@@ -2,7 +2,7 @@
 #include "bf/kernels/cpu_winograd.hpp"
 
 // CPU: convolution over nhwc images, weights [O, C / groups, kh, kw]. Direct: patches of a block of output pixels are
-// gathered (im2col) and multiplied by Eigen. Depthwise has its own loops.
+// gathered (im2col) and multiplied by Eigen. Depthwise has its own loops, which small groups use too.
 
 namespace bf::cpu {
 
@@ -13,6 +13,11 @@ inline bool use_winograd(const ConvGeometry& g, ConvAlgorithm algorithm, DType d
     return possible && algorithm == ConvAlgorithm::winograd;
 }
 inline bool is_depthwise(const ConvGeometry& g) { return g.groups > 1 && g.groups == g.c_in && g.c_out == g.c_in; }
+
+/// Groups of 2 to 4 channels in and out: products of such matrices cost more than they compute.
+inline bool has_small_groups(const ConvGeometry& g) {
+    return g.groups > 1 && g.c_in == g.c_out && g.c_in / g.groups >= 2 && g.c_in / g.groups <= 4;
+}
 
 /// Channels of one group and the length of its patch.
 struct GroupSizes {
@@ -257,6 +262,79 @@ void depthwise_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
         }
 }
 
+/// A convolution with groups of m channels is the sum of m depthwise ones, of the images with the channels turned by
+/// 0 .. m - 1 places inside each group. One of them: its weights, and images turned there and back.
+template <class T>
+struct TurnedGroups {
+    std::int64_t m, turn, channels, taps;
+
+    /// The channel of x that meets channel c of y.
+    std::int64_t partner(std::int64_t c) const { return c - c % m + (c % m + turn) % m; }
+    /// Where the weights between c and its partner stand in [C, m, taps].
+    std::int64_t weights_at(std::int64_t c) const { return (c * m + (c % m + turn) % m) * taps; }
+
+    Tensor weights(const T* w) const {
+        const Tensor own = Tensor::empty({channels, taps}, {.dtype = dtype_of<T>});
+        for (std::int64_t c = 0; c < channels; ++c) std::copy_n(w + weights_at(c), taps, own.data<T>() + c * taps);
+        return own;
+    }
+    /// f(offset of a pixel) for all pixels, in tasks.
+    template <class F>
+    void for_pixels(std::int64_t pixels, F&& f) const {
+        parallel_for(pixels, 256, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t p = begin; p < end; ++p) f(p * channels);
+        });
+    }
+    Tensor turned(const T* x, std::int64_t pixels) const {
+        const Tensor out = Tensor::empty({pixels, channels}, {.dtype = dtype_of<T>});
+        for_pixels(pixels, [&, to = out.data<T>()](std::int64_t at) {
+            for (std::int64_t c = 0; c < channels; ++c) to[at + c] = x[at + partner(c)];
+        });
+        return out;
+    }
+};
+/// f(turn) for each of the depthwise convolutions.
+template <class T, class F>
+void for_turns(const ConvGeometry& g, F&& f) {
+    const std::int64_t m = g.c_in / g.groups;
+    for (std::int64_t turn = 0; turn < m; ++turn) f(TurnedGroups<T>{m, turn, g.c_in, g.kernel_h * g.kernel_w});
+}
+
+template <class T>
+void small_groups_forward(const ConvGeometry& g, const T* x, const T* w, T* y) {
+    const std::int64_t pixels = g.n * g.h_out() * g.w_out();
+    const Tensor part = Tensor::empty({pixels, g.c_out}, {.dtype = dtype_of<T>});
+    for_turns<T>(g, [&](const TurnedGroups<T>& t) {
+        T* to = t.turn == 0 ? y : part.data<T>();
+        depthwise_forward(g, t.turned(x, g.n * g.h * g.w).template data<T>(), t.weights(w).template data<T>(), to);
+        if (t.turn > 0)
+            t.for_pixels(pixels, [&](std::int64_t at) {
+                for (std::int64_t c = at; c < at + g.c_out; ++c) y[c] += to[c];
+            });
+    });
+}
+template <class T>
+void small_groups_dx(const ConvGeometry& g, const T* dy, const T* w, T* dx) {
+    const std::int64_t pixels = g.n * g.h * g.w;
+    const Tensor part = Tensor::empty({pixels, g.c_in}, {.dtype = dtype_of<T>});
+    const T* from = part.data<T>();
+    std::fill_n(dx, pixels * g.c_in, T(0));
+    for_turns<T>(g, [&](const TurnedGroups<T>& t) {
+        depthwise_dx(g, dy, t.weights(w).template data<T>(), part.data<T>());
+        t.for_pixels(pixels, [&](std::int64_t at) {
+            for (std::int64_t c = 0; c < g.c_in; ++c) dx[at + t.partner(c)] += from[at + c];
+        });
+    });
+}
+template <class T>
+void small_groups_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
+    for_turns<T>(g, [&](const TurnedGroups<T>& t) {
+        const Tensor own = Tensor::empty({g.c_in, t.taps}, {.dtype = dtype_of<T>});
+        depthwise_dw(g, t.turned(x, g.n * g.h * g.w).template data<T>(), dy, own.data<T>());
+        for (std::int64_t c = 0; c < g.c_in; ++c) std::copy_n(own.data<T>() + c * t.taps, t.taps, dw + t.weights_at(c));
+    });
+}
+
 inline void conv2d(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, const Tensor& x, const Tensor& w,
                    const Tensor& y) {
     visit_real(x.dtype(), "conv2d", [&]<class T>() {
@@ -265,6 +343,8 @@ inline void conv2d(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, con
             winograd_forward(g, x.data<T>(), w.data<T>(), false, y.data<T>());
         else if (is_depthwise(g))
             depthwise_forward(g, x.data<T>(), w.data<T>(), y.data<T>());
+        else if (has_small_groups(g))
+            small_groups_forward(g, x.data<T>(), w.data<T>(), y.data<T>());
         else
             direct_forward(g, x.data<T>(), w.data<T>(), y.data<T>());
     });
@@ -289,6 +369,8 @@ inline void conv2d_dx(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, 
             winograd_forward(back, dy.data<T>(), w.data<T>(), true, dx.data<T>());
         } else if (is_depthwise(g)) {
             depthwise_dx(g, dy.data<T>(), w.data<T>(), dx.data<T>());
+        } else if (has_small_groups(g)) {
+            small_groups_dx(g, dy.data<T>(), w.data<T>(), dx.data<T>());
         } else {
             direct_dx(g, dy.data<T>(), w.data<T>(), dx.data<T>());
         }
@@ -302,6 +384,8 @@ inline void conv2d_dw(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, 
             winograd_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
         else if (is_depthwise(g))
             depthwise_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
+        else if (has_small_groups(g))
+            small_groups_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
         else
             g.c_in / g.groups >= 32 ? direct_dw_taps(g, x.data<T>(), dy.data<T>(), dw.data<T>())
                                     : direct_dw_patches(g, x.data<T>(), dy.data<T>(), dw.data<T>());
