@@ -3,9 +3,9 @@
 #include <charconv>
 #include <cmath>
 
-#include "bf/data/lines.hpp"
 #include "bf/io/atomic_file.hpp"
 #include "bf/io/json.hpp"
+#include "bf/io/lines.hpp"
 
 namespace bf::program {
 namespace {
@@ -35,11 +35,6 @@ std::vector<std::string> csv_fields(std::string_view line) {
         }
     }
     return fields;
-}
-
-bool parse_number(const std::string& text, double& value) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    return error == std::errc() && end == text.data() + text.size() && std::isfinite(value);
 }
 
 }  // namespace
@@ -90,7 +85,7 @@ ScoreFile read_score_file(const std::filesystem::path& given) {
         BF_CHECK_DATA(f.size() == header.size(), in.where(), "fields; got ", f.size(), ", want ", header.size());
         if (out.retrieval) {
             std::int64_t label = 0;
-            BF_CHECK_DATA(parse_whole(f[0], label), in.where(), "label; got ", excerpt(f[0]));
+            BF_CHECK_DATA(parse_number(f[0], label), in.where(), "label; got ", excerpt(f[0]));
             std::vector<double> values;
             for (std::size_t i = 1; i + 1 < f.size(); ++i) {
                 values.push_back(std::nan(""));
@@ -105,7 +100,7 @@ ScoreFile read_score_file(const std::filesystem::path& given) {
         PairScore s;
         std::int64_t fold = 0;
         const auto flag = [](const std::string& text) { return text == "0" || text == "1"; };
-        BF_CHECK_DATA(parse_number(f[0], s.score) && flag(f[1]) && parse_whole(f[2], fold) && fold >= 1 &&
+        BF_CHECK_DATA(parse_number(f[0], s.score) && flag(f[1]) && parse_number(f[2], fold) && fold >= 1 &&
                           fold <= 1000000 && flag(f[3]),
                       in.where(), "not score,same,fold,accepted,first,second; got ", excerpt(line));
         s.same = f[1] == "1";

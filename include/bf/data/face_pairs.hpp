@@ -25,7 +25,7 @@ inline VerificationPairs read_cfp_pairs(const std::filesystem::path& protocol, c
         while (in.next_filled(line)) {
             const auto f = fields_of(line);
             std::int64_t number = 0;
-            BF_CHECK_DATA(f.size() == 2 && parse_whole(f[0], number), in.where(), "not `number path`; got ",
+            BF_CHECK_DATA(f.size() == 2 && parse_number(f[0], number), in.where(), "not `number path`; got ",
                           excerpt(line));
             BF_CHECK_DATA(number == static_cast<std::int64_t>(images.size()) + 1, in.where(), "number; got ", number,
                           ", want ", images.size() + 1);
@@ -56,7 +56,7 @@ inline VerificationPairs read_cfp_pairs(const std::filesystem::path& protocol, c
             while (in.next_filled(line)) {
                 const auto f = fields_of(line, ',');
                 std::int64_t i = 0, j = 0;
-                BF_CHECK_DATA(f.size() == 2 && parse_whole(f[0], i) && parse_whole(f[1], j) && i >= 1 && j >= 1 &&
+                BF_CHECK_DATA(f.size() == 2 && parse_number(f[0], i) && parse_number(f[1], j) && i >= 1 && j >= 1 &&
                                   i <= static_cast<std::int64_t>(first.size()) &&
                                   j <= static_cast<std::int64_t>(second.size()),
                               in.where(), "not a pair `i,j` of images 1..", first.size(), " and 1..", second.size(),
@@ -104,12 +104,12 @@ inline VerificationPairs read_two_line_pairs(const Source& list, const std::file
             builder.add(std::string(f[0]), std::string(f[1]), f[2] == "1", 1, who(f[0]), who(f[1]));
             continue;
         }
-        BF_CHECK_DATA(f.size() == 2 && parse_whole(f[1], token), in.where(), "not `image token`; got ", excerpt(line));
+        BF_CHECK_DATA(f.size() == 2 && parse_number(f[1], token), in.where(), "not `image token`; got ", excerpt(line));
         const std::string first(f[0]);
         BF_CHECK_DATA(in.next_filled(line), concat(in.name(), ":", in.number() + 1),
                       "file ends after the first image of a pair");
         f = fields_of(line);
-        BF_CHECK_DATA(f.size() == 2 && parse_whole(f[1], second_token), in.where(), "not `image token`; got ",
+        BF_CHECK_DATA(f.size() == 2 && parse_number(f[1], second_token), in.where(), "not `image token`; got ",
                       excerpt(line));
         BF_CHECK_DATA((token != 0) == (second_token != 0), in.where(), "the two lines of a pair disagree; got tokens ",
                       token, " and ", second_token);
@@ -161,7 +161,7 @@ inline VerificationPairs read_ytf_pairs(const Source& list, const std::filesyste
     while (in.next_filled(line)) {
         const auto f = fields_of(line, ',');
         std::int64_t split = 0;
-        BF_CHECK_DATA(f.size() >= 5 && parse_whole(f[0], split) && split >= 1 && split <= 1000 && !f[2].empty() &&
+        BF_CHECK_DATA(f.size() >= 5 && parse_number(f[0], split) && split >= 1 && split <= 1000 && !f[2].empty() &&
                           !f[3].empty() && (f[4] == "0" || f[4] == "1"),
                       in.where(), "not `split, pair, NAME/VIDEO, NAME/VIDEO, 0|1`; got ", excerpt(line));
         const auto who = [](std::string_view video) { return video.substr(0, video.find('/')); };

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "bf/data/lines.hpp"
+#include "bf/io/lines.hpp"
 
 namespace bf {
 
@@ -23,7 +23,7 @@ inline std::vector<LfwPerson> read_lfw_people(const Source& list) {
     const auto count = [&](std::int64_t most) {
         std::int64_t n = 0;
         BF_CHECK_DATA(
-            in.next(line) && fields_of(line).size() == 1 && parse_whole(fields_of(line)[0], n) && n >= 1 && n <= most,
+            in.next(line) && fields_of(line).size() == 1 && parse_number(fields_of(line)[0], n) && n >= 1 && n <= most,
             in.where(), "want a number alone, 1..", most, "; got ", excerpt(line));
         return n;
     };
@@ -34,7 +34,7 @@ inline std::vector<LfwPerson> read_lfw_people(const Source& list) {
     const auto person = [&](int fold) {
         const auto f = fields_of(line);
         std::int64_t images = 0;
-        BF_CHECK_DATA(f.size() == 2 && parse_whole(f[1], images) && images > 0, in.where(),
+        BF_CHECK_DATA(f.size() == 2 && parse_number(f[1], images) && images > 0, in.where(),
                       "not `name<TAB>images`; got ", excerpt(line));
         const auto [it, added] = folds.emplace(std::string(f[0]), fold);
         BF_CHECK_DATA(added, in.where(), it->first, " stands twice, in fold ", it->second, " and in fold ", fold);
@@ -44,7 +44,7 @@ inline std::vector<LfwPerson> read_lfw_people(const Source& list) {
     std::int64_t first_of_fold = 0;
     const bool has_folds = fields_of(line).size() == 1;
     if (has_folds)
-        BF_CHECK_DATA(parse_whole(fields_of(line)[0], first_of_fold) && first_of_fold >= 1 && head <= 1000, in.where(),
+        BF_CHECK_DATA(parse_number(fields_of(line)[0], first_of_fold) && first_of_fold >= 1 && head <= 1000, in.where(),
                       "want the number of people of fold 1; got ", excerpt(line));
     for (std::int64_t fold = 1; fold <= (has_folds ? head : 1); ++fold) {
         const std::int64_t n = !has_folds ? head : fold == 1 ? first_of_fold : count(1000000);

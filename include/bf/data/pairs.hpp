@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "bf/data/lines.hpp"
+#include "bf/io/lines.hpp"
 
 namespace bf {
 
@@ -102,8 +102,8 @@ inline LfwHeader read_lfw_header(LineReader& in) {
     in.next(line);
     const auto fields = fields_of(line);
     LfwHeader h;
-    const bool good = (fields.size() == 1 && parse_whole(fields[0], h.count)) ||
-                      (fields.size() == 2 && parse_whole(fields[0], h.folds) && parse_whole(fields[1], h.count));
+    const bool good = (fields.size() == 1 && parse_number(fields[0], h.count)) ||
+                      (fields.size() == 2 && parse_number(fields[0], h.folds) && parse_number(fields[1], h.count));
     BF_CHECK_DATA(good && h.folds >= 1 && h.folds <= 1000 && h.count >= 1 && h.count <= 1000000,
                   concat(in.name(), ":1"), "not an LFW pairs header; got ", line.substr(0, 80),
                   ", want `folds<TAB>pairs`");
@@ -123,7 +123,7 @@ inline LfwHeader add_lfw_pairs(LineReader& in, PairBuilder& builder, int first_f
         const auto f = fields_of(line);
         std::int64_t n = 0, m = 0;
         BF_CHECK_DATA(
-            f.size() == (same ? 3u : 4u) && parse_whole(f[1], n) && parse_whole(f.back(), m) && n > 0 && m > 0,
+            f.size() == (same ? 3u : 4u) && parse_number(f[1], n) && parse_number(f.back(), m) && n > 0 && m > 0,
             in.where(), "not a pair of ",
             same ? "one person (name, two numbers)" : "two people (name, number, name, number)", "; got ",
             excerpt(line));

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "bf/data/lines.hpp"
+#include "bf/io/lines.hpp"
 
 namespace bf {
 
@@ -55,8 +55,9 @@ inline RetrievalList read_sop_list(const Source& list, const std::filesystem::pa
     while (in.next_filled(line)) {
         const auto f = fields_of(line);
         std::int64_t image = 0, label = 0, super = 0;
-        BF_CHECK_DATA(f.size() == 4 && parse_whole(f[0], image) && parse_whole(f[1], label) && parse_whole(f[2], super),
-                      in.where(), "not `image_id class_id super_class_id path`; got ", excerpt(line));
+        BF_CHECK_DATA(
+            f.size() == 4 && parse_number(f[0], image) && parse_number(f[1], label) && parse_number(f[2], super),
+            in.where(), "not `image_id class_id super_class_id path`; got ", excerpt(line));
         out.images.push_back({root / f[3], label});
     }
     return detail::all_there(std::move(out), in.name());
@@ -71,8 +72,8 @@ inline RetrievalList read_inshop_list(const Source& list, const std::filesystem:
     std::string_view line;
     std::int64_t count = 0, lines = 0;
     in.next(line);
-    BF_CHECK_DATA(parse_whole(fields_of(line).size() == 1 ? fields_of(line)[0] : std::string_view(), count), in.where(),
-                  "want the number of images alone; got ", excerpt(line),
+    BF_CHECK_DATA(parse_number(fields_of(line).size() == 1 ? fields_of(line)[0] : std::string_view(), count),
+                  in.where(), "want the number of images alone; got ", excerpt(line),
                   "; hint: this is to be In-Shop's list_eval_partition.txt");
     BF_CHECK_DATA(in.next(line) && line.find("item_id") != std::string_view::npos, in.where(),
                   "want the header `image_name item_id evaluation_status`; got ", excerpt(line));
@@ -109,7 +110,7 @@ inline RetrievalList read_cub_list(const std::filesystem::path& root, RetrievalS
         while (in.next_filled(line)) {
             const auto f = fields_of(line);
             std::int64_t id = 0;
-            BF_CHECK_DATA(f.size() == 2 && parse_whole(f[0], id) && id == want, in.where(), "not line `", want,
+            BF_CHECK_DATA(f.size() == 2 && parse_number(f[0], id) && id == want, in.where(), "not line `", want,
                           " ..` of two fields; got ", excerpt(line));
             take(in, f[1]);
             ++want;
@@ -119,7 +120,7 @@ inline RetrievalList read_cub_list(const std::filesystem::path& root, RetrievalS
     const FileSource images(root / "images.txt"), classes(root / "image_class_labels.txt");
     read(classes, [&](LineReader& in, std::string_view field) {
         std::int64_t label = 0;
-        BF_CHECK_DATA(parse_whole(field, label) && label >= 1 && label <= 200, in.where(), "class; got ",
+        BF_CHECK_DATA(parse_number(field, label) && label >= 1 && label <= 200, in.where(), "class; got ",
                       excerpt(field), ", want 1..200");
         labels.push_back(label);
     });
@@ -152,14 +153,14 @@ inline RetrievalList read_label_list(const Source& list, const std::filesystem::
         path = path.substr(0, path.find_last_not_of(" \t") + 1);
         const std::string label(line.substr(cut + 1));
         std::int64_t number = 0;
-        numbers = numbers && parse_whole(label, number);
+        numbers = numbers && parse_number(label, number);
         names[label] = 0;
         lines.emplace_back(path, label);
     }
     std::int64_t next = 0;
     for (auto& [name, number] : names)
         if (numbers)
-            parse_whole(name, number);
+            parse_number(name, number);
         else
             number = next++;
     RetrievalList out;

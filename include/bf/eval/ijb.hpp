@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bf/data/ijb.hpp"
+#include "bf/eval/bootstrap.hpp"
 #include "bf/eval/score_roc.hpp"
 #include "bf/eval/search.hpp"
 #include "bf/eval/templates.hpp"
@@ -95,44 +96,30 @@ inline std::vector<double> pair_scores(const Tensor& features, std::span<const s
 }
 
 /// Bootstrap intervals of the TAR at fixed thresholds: clusters of genuine scores (one a subject) are drawn with
-/// replacement, `rounds` times, and the rate is that of the drawn scores. The thresholds stay, so what the choice of
-/// impostors adds is not in it.
+/// replacement. The thresholds stay, so what the choice of impostors adds is not in it.
 inline std::vector<Interval> bootstrap_tar(std::span<const double> genuine, std::span<const std::uint32_t> cluster,
-                                           std::span<const double> thresholds, double confidence = 0.95,
-                                           int rounds = 1000, std::uint64_t seed = 1) {
-    BF_CHECK(genuine.size() == cluster.size() && !genuine.empty() && rounds > 0, "bootstrap_tar", "got ",
-             genuine.size(), " scores, ", cluster.size(), " clusters, ", rounds, " rounds");
+                                           std::span<const double> thresholds, const BootstrapOptions& options = {}) {
+    BF_CHECK(genuine.size() == cluster.size() && !genuine.empty(), "bootstrap_tar", "got ", genuine.size(), " scores, ",
+             cluster.size(), " clusters");
+    // only subjects that occur are drawn: their ids made dense
     std::vector<std::uint32_t> ids(cluster.begin(), cluster.end());
     std::sort(ids.begin(), ids.end());
     ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-    const std::size_t width = thresholds.size() + 1;
-    std::vector<double> counts(ids.size() * width);  // of each cluster: scores, accepted at each threshold
-    for (std::size_t i = 0; i < genuine.size(); ++i) {
-        const auto at = static_cast<std::size_t>(std::lower_bound(ids.begin(), ids.end(), cluster[i]) - ids.begin());
-        double* c = counts.data() + at * width;
-        ++c[0];
-        for (std::size_t t = 0; t < thresholds.size(); ++t) c[t + 1] += genuine[i] >= thresholds[t];
-    }
-    std::vector<std::vector<double>> rates(thresholds.size());
-    std::vector<double> sum(width);
-    for (int r = 0; r < rounds; ++r) {
-        Rng rng(seed, Stream::test, 31, static_cast<std::uint64_t>(r));
-        std::fill(sum.begin(), sum.end(), 0.0);
-        for (std::size_t i = 0; i < ids.size(); ++i) {
-            const double* c = counts.data() + rng.below(ids.size()) * width;
-            for (std::size_t w = 0; w < width; ++w) sum[w] += c[w];
-        }
-        for (std::size_t t = 0; t < thresholds.size(); ++t) rates[t].push_back(sum[t + 1] / sum[0]);
-    }
-    std::vector<Interval> out;
-    for (auto& all : rates) {
-        std::sort(all.begin(), all.end());
-        const auto at = [&](double q) {
-            return all[std::min(all.size() - 1, static_cast<std::size_t>(q * static_cast<double>(all.size())))];
-        };
-        out.push_back({at((1 - confidence) / 2), at((1 + confidence) / 2)});
-    }
-    return out;
+    std::vector<std::int64_t> dense;
+    for (const std::uint32_t c : cluster) dense.push_back(std::lower_bound(ids.begin(), ids.end(), c) - ids.begin());
+    return bootstrap(
+        Resampling::clusters(dense), thresholds.size(),
+        [&](std::span<const std::uint32_t> weights, std::span<double> out) {
+            double all = 0;
+            std::fill(out.begin(), out.end(), 0.0);
+            for (std::size_t i = 0; i < genuine.size(); ++i) {
+                all += weights[i];
+                for (std::size_t t = 0; t < thresholds.size(); ++t)
+                    if (genuine[i] >= thresholds[t]) out[t] += weights[i];
+            }
+            for (double& rate : out) rate /= all;
+        },
+        options);
 }
 
 /// What 1:N search in one gallery gives. Probes whose subject is in the gallery are mated.
