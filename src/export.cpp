@@ -144,8 +144,9 @@ int run_export(const ExportArguments& a) {
         for (const auto& [name, tensor] : state) {
             save_npy(fs::path(a.npy) / (name + ".npy"), tensor);
             bytes += tensor.bytes();
+            ++done;
             if (isatty(STDERR_FILENO))
-                std::fprintf(stderr, "\r%zu/%zu tensors%s", ++done, state.size(), done < state.size() ? "" : "\n");
+                std::fprintf(stderr, "\r%zu/%zu tensors%s", done, state.size(), done < state.size() ? "" : "\n");
         }
         std::printf("%s: %zu tensors of %llu bytes, one file each\n", a.npy.c_str(), state.size(),
                     static_cast<unsigned long long>(bytes));
