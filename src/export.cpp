@@ -1,5 +1,6 @@
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdio>
 #include <cstring>
 
@@ -18,14 +19,22 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string numbers(const std::array<float, 3>& v) { return concat("[", v[0], ", ", v[1], ", ", v[2], "]"); }
-
-/// What the network expects of pixels, in words as model files have it.
+/// What the network expects of pixels, as model files have it: "RGB, (x / 255 - 0.5) / 0.5", or scales and shifts of
+/// the three channels with all their digits.
 std::string input_text(const InputFormat& f) {
-    const std::string order = f.bgr ? "BGR, " : "RGB, ";
-    InputFormat usual;
-    usual.bgr = f.bgr;
-    return order + (f == usual ? "(x / 255 - 0.5) / 0.5" : "x * " + numbers(f.scale) + " + " + numbers(f.shift));
+    if (f == InputFormat{}) return "RGB, (x / 255 - 0.5) / 0.5";
+    std::string text = f.bgr ? "BGR, x *" : "RGB, x *";
+    const auto put = [&text](const std::array<float, 3>& values) {
+        for (const float v : values) {
+            char digits[32];
+            text += ' ';
+            text.append(digits, std::to_chars(digits, digits + sizeof digits, v).ptr);
+        }
+    };
+    put(f.scale);
+    text += " +";
+    put(f.shift);
+    return text;
 }
 
 /// What an exported file says of its network.
@@ -56,8 +65,13 @@ Samples draw(const Model& m, const std::string& pixels) {
     const std::int64_t plane = m.image_size * m.image_size;
     Tensor bytes = Tensor::empty(shape, {.dtype = DType::u8}), real = Tensor::empty(shape), x = Tensor::empty(shape);
     Rng rng(1, Stream::augment, 0);
+    // squares of 8 x 8 pixels with noise: noise alone gives nearly the same embedding for every image
+    const std::int64_t side = m.image_size, squares = (side + 7) / 8;
+    std::vector<float> level(static_cast<std::size_t>(9 * squares * squares));
+    for (float& v : level) v = rng.uniform() * 192;
     for (std::int64_t i = 0; i < shape.numel(); ++i) {
-        const auto v = static_cast<std::uint8_t>(rng.uniform() * 256);
+        const std::int64_t square = i / plane * squares * squares + i % plane / side / 8 * squares + i % side / 8;
+        const auto v = static_cast<std::uint8_t>(level[static_cast<std::size_t>(square)] + rng.uniform() * 64);
         bytes.data<std::uint8_t>()[i] = v;
         real.data<float>()[i] = v;
     }

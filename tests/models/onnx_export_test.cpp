@@ -209,6 +209,8 @@ TEST(OnnxExport, WhatCannotBeExportedIsNamed) {
     EXPECT_HAS(exporting([](const Var& x) { return bf::relu(x); }, {.sample = {4, 6, 6}, .pixels = bf::InputFormat{}}),
                "want images of 3 channels");
     EXPECT_EQ(exporting([](const Var& x) { return bf::relu(x); }), "no error");
+    Does flat([](const Var& x) { return bf::prelu(x, Var(bf::full({4}, 0))); });
+    EXPECT_EQ(bf::export_onnx(flat, {.sample = {4, 6, 6}}).nodes[0].op, "Relu");
 }
 
 TEST(Trace, HasTheOpsOfItsLifeInOrderAlsoThoseWithoutAGraph) {

@@ -158,8 +158,17 @@ class OnnxExporter {
         return y;
     }
     std::string prelu(const TracedOp& op, const std::string& x, const Tensor& slope) {
+        if (!parameters_.count(key(slope)) && all_zero(slope)) return node("Relu", {x});
         const std::int64_t c = slope.numel();
         return node("PRelu", {x, parameter(slope, op, "slope", op.inputs[0].rank() == 4 ? Shape{c, 1, 1} : Shape{c})});
+    }
+    /// A slope of zeros that is no parameter stands for relu (a batch norm does both in one pass).
+    static bool all_zero(const Tensor& t) {
+        const Tensor here = t.to(cpu_device);
+        bool all = t.dtype() == DType::f32;
+        if (all)
+            for (const float v : here.span<float>()) all = all && v == 0;
+        return all;
     }
     std::string reshape(const TracedOp& op, const std::string& x) {
         const Tensor &in = op.inputs[0], &out = op.output;
