@@ -19,31 +19,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// What the network expects of pixels, as model files have it: "RGB, (x / 255 - 0.5) / 0.5", or scales and shifts of
-/// the three channels with all their digits.
-std::string input_text(const InputFormat& f) {
-    if (f == InputFormat{}) return "RGB, (x / 255 - 0.5) / 0.5";
-    std::string text = f.bgr ? "BGR, x *" : "RGB, x *";
-    const auto put = [&text](const std::array<float, 3>& values) {
-        for (const float v : values) {
-            char digits[32];
-            text += ' ';
-            text.append(digits, std::to_chars(digits, digits + sizeof digits, v).ptr);
-        }
-    };
-    put(f.scale);
-    text += " +";
-    put(f.shift);
-    return text;
-}
-
 /// What an exported file says of its network.
 std::map<std::string, std::string> facts_of(const Model& m) {
     return {{"bf.version", version},
             {"bf.network", m.network},
             {"bf.embedding_size", std::to_string(m.embedding_size)},
             {"bf.image_size", std::to_string(m.image_size)},
-            {"bf.input", input_text(m.input)}};
+            {"bf.input", to_text(m.input)}};
 }
 
 /// A usage Error if a file of this name cannot be made; found out before the work.
@@ -108,7 +90,7 @@ void write_onnx(const ExportArguments& a, const Model& m) {
         "  \"input\" [batch, 3, %lld, %lld] %s, %s\n  \"embedding\" [batch, %lld] f32, not normalised\n",
         a.onnx.c_str(), a.opset, graph.nodes.size(), graph.initialisers.size(), static_cast<unsigned long long>(bytes),
         static_cast<long long>(m.image_size), static_cast<long long>(m.image_size), o.bytes ? "u8" : "f32",
-        a.pixels.empty() ? input_text(m.input).c_str() : "RGB pixels 0..255", static_cast<long long>(m.embedding_size));
+        a.pixels.empty() ? to_text(m.input).c_str() : "RGB pixels 0..255", static_cast<long long>(m.embedding_size));
     const bool usual = m.input == InputFormat{};
     if (a.pixels.empty() && !usual)
         std::printf("  InsightFace's tools normalise otherwise: for them add --with-preprocessing f32\n");

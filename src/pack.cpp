@@ -9,6 +9,7 @@
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/pairs.hpp"
 #include "bf/io/atomic_file.hpp"
+#include "bf/io/lines.hpp"
 #include "bf/io/record_index.hpp"
 #include "commands.hpp"
 #include "work_progress.hpp"
@@ -30,19 +31,16 @@ Bytes file_bytes(const fs::path& path) {
 
 /// im2rec's list: `index<TAB>label[<TAB>more labels]<TAB>path`.
 Entries read_im2rec_list(const fs::path& list, const fs::path& root) {
-    std::ifstream in(list);
-    BF_CHECK_DATA(in, list.string(), "cannot be read; hint: does the file exist?");
+    const FileSource source(list);
+    LineReader in(source);
     Entries entries;
-    std::string line;
-    for (int number = 1; std::getline(in, line); ++number) {
-        if (detail::is_blank(line)) continue;
-        if (line.back() == '\r') line.pop_back();
+    for (std::string_view line; in.next_filled(line);) {
         const std::size_t first = line.find('\t'), last = line.rfind('\t');
         float label = -1;
         if (first < last && last != std::string::npos)
             std::from_chars(line.data() + first + 1, line.data() + last, label);
         const auto value = class_of(label);
-        BF_CHECK_DATA(value && last + 1 < line.size(), concat(list.string(), ":", number),
+        BF_CHECK_DATA(value && last + 1 < line.size(), in.where(),
                       "not `index<TAB>label<TAB>path`; got ", line.substr(0, 120));
         entries.push_back({root / line.substr(last + 1), *value});
     }

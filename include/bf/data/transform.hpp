@@ -1,5 +1,7 @@
 #pragma once
-#ifdef __SSE__
+#if defined(__AVX__)
+#include <immintrin.h>
+#elif defined(__SSE__)
 #include <xmmintrin.h>
 #endif
 
@@ -70,9 +72,13 @@ class InputWriter {
 
     // A batch is larger than the caches: written past them, it need not be read first, and the decoder's data stays.
 #ifdef __SSE__
-    bool past_cache(const float* out) const { return reinterpret_cast<std::uintptr_t>(out) % 16 == 0 && n_ % 4 == 0; }
+    bool past_cache(const float* out) const { return reinterpret_cast<std::uintptr_t>(out) % 32 == 0 && n_ % 8 == 0; }
     static void write_past_cache(const float* line, float* out, std::size_t n) {
+#ifdef __AVX__
+        for (std::size_t i = 0; i < n; i += 8) _mm256_stream_ps(out + i, _mm256_load_ps(line + i));
+#else
         for (std::size_t i = 0; i < n; i += 4) _mm_stream_ps(out + i, _mm_load_ps(line + i));
+#endif
     }
 #else
     static bool past_cache(const float*) { return false; }
