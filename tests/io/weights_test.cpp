@@ -39,6 +39,16 @@ TEST(TorchFile, TensorsAreThoseOfPyTorchToTheBit) {
     expect_same(bf::load_torch_file(golden("weights_nested.pth")).tensors, want, "module.");
 }
 
+TEST(TorchFile, ACheckpointOfArcfaceTorchGivesItsBackbone) {
+    const std::string bytes =
+        pth("\x80\x02}(" + text("epoch") + "K\x01" + text("state_dict_softmax_fc") + "}" + text("fc") + tensor({}) +
+            "s" + text("state_dict_backbone") + "}" + text("w") + tensor({}) + "su.");
+    const bf::MemorySource source(std::as_bytes(std::span(bytes)), "checkpoint_gpu_0.pt");
+    const Tensors all = bf::load_torch_file(source).tensors;
+    ASSERT_EQ(all.size(), 1u);
+    EXPECT_EQ(all.at("w").shape(), bf::Shape{4});
+}
+
 TEST(TorchFile, WhatIsNotReadSaysWhatToDo) {
     EXPECT_TRUE(has(message([] { bf::load_torch_file(golden("weights_legacy.pth")); }), "torch.save(torch.load("));
     EXPECT_TRUE(has(message([] { bf::load_torch_file(golden("arrays.npz")); }), "no NAME/data.pkl"));

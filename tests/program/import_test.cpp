@@ -1,5 +1,7 @@
 // bf import as a user meets it: files of PyTorch, NumPy and safetensors become models, and what does not fit is listed.
 #include "bf/io/npz.hpp"
+#include "bf/io/onnx_writer.hpp"
+#include "bf/nn/onnx_export.hpp"
 #include "io/craft.hpp"
 #include "model.hpp"
 #include "program.hpp"
@@ -82,6 +84,36 @@ TEST_F(Import, EveryKindOfFileGivesTheSameModel) {
     expect_imported();
 }
 
+TEST_F(Import, OnnxByNamesAndByStructure) {
+    const auto net = bf::make_network("iresnet_small", {.embedding_size = 16, .image_size = 32});
+    net->load_state(state);
+    net->eval();
+    bf::OnnxModel graph = bf::export_onnx(*net, {.sample = {3, 32, 32}});
+    bf::save_onnx(root / "own.onnx", graph);
+    Outcome o = import("own.onnx");
+    EXPECT_EQ(o.code, 0) << o.output;
+    EXPECT_TRUE(has(o.output, "ONNX file") && has(o.output, "found       by names")) << o.output;
+    expect_imported();
+
+    const auto renamed = [](const std::string& name) { return "onnx::" + name; };
+    std::set<std::string> tensors;
+    for (auto& [name, t] : graph.initialisers) {
+        tensors.insert(name);
+        name = renamed(name);
+    }
+    for (bf::OnnxNode& node : graph.nodes)
+        for (std::string& input : node.inputs)
+            if (tensors.count(input)) input = renamed(input);
+    bf::save_onnx(root / "other.onnx", graph);
+    o = import("other.onnx");
+    EXPECT_EQ(o.code, 3) << o.output;
+    EXPECT_TRUE(has(o.output, "hint: --network NAME looks for its layers")) << o.output;
+    o = import("other.onnx", "--network iresnet_small");
+    EXPECT_EQ(o.code, 0) << o.output;
+    EXPECT_TRUE(has(o.output, "found       by structure")) << o.output;
+    expect_imported();
+}
+
 TEST_F(Import, WhatDoesNotFitIsListedAndStops) {
     StateDict other = state;
     other.erase("layer2.0.conv1.weight");
@@ -141,11 +173,11 @@ TEST_F(Import, WrongFilesAndArguments) {
     expect(3, import("evil.pth"), "names os system, which is not among what is read here, and nothing is executed");
     EXPECT_FALSE(fs::exists(root / "done"));
     write("graph.onnx", std::string("\x08\x07\x12\x07pytorch") + std::string(20, 'x'));
-    expect(3, import("graph.onnx"), "ONNX");
+    expect(3, import("graph.onnx"), "graph.onnx: ");
     write("a.params", craft::little(0x112, 8) + std::string(20, 'x'));
     expect(3, import("a.params"), "MXNet");
     write("notes.pth", "these are no weights");
-    expect(3, import("notes.pth"), "is no .pth, .pt, .safetensors or .npz");
+    expect(3, import("notes.pth"), "is no .pth, .pt, .safetensors, .onnx or .npz");
     write("empty.pth", "");
     expect(3, import("empty.pth"), "got 0 bytes");
     expect(3, import("none.pth"), "does the file exist?");

@@ -66,8 +66,9 @@ class TorchFile {
 
     std::map<std::string, Tensor> tensors() {
         PickleValue dict = pickle_->root();
-        static constexpr std::string_view usual[] = {"state_dict", "model_state_dict", "model",  "net",    "network",
-                                                     "backbone",   "params_ema",       "params", "weights"};
+        static constexpr std::string_view usual[] = {
+            "state_dict", "state_dict_backbone", "model_state_dict", "model",  "net", "network",
+            "backbone",   "params_ema",          "params",           "weights"};
         for (int level = 0; level < 3 && !holds_tensors(dict); ++level) {
             bool deeper = false;
             for (const std::string_view key : usual)
