@@ -7,7 +7,7 @@
 #include "commands.hpp"
 #include "golden.hpp"
 #include "model.hpp"
-#include "program/program.hpp"
+#include "program.hpp"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include "bf/data/megaface.hpp"
 #include "bf/io/npy.hpp"
 #include "golden.hpp"
-#include "program/program.hpp"
+#include "program.hpp"
 
 namespace {
 

@@ -1,4 +1,5 @@
 // bf export: what it writes, and what it refuses before it works.
+#include "bf/data/input_format.hpp"
 #include "bf/io/npy.hpp"
 #include "bf/io/onnx.hpp"
 #include "bf/models/iresnet.hpp"

@@ -1,4 +1,8 @@
 #pragma once
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <cstddef>
 #include <cstdlib>
 #include <map>
@@ -92,10 +96,22 @@ class HostAllocator {
     MemoryStats stats_;
 };
 
-/// Pageable memory, aligned to 64 bytes.
+/// Pageable memory, aligned to 64 bytes; from 4 MiB on in pages of 2 MiB where the system has them: batches and
+/// activations are gone through once a pass, and with small pages the look-ups of their places take a fifth of that.
 struct PageableMemory {
     static constexpr const char* name = "memory";
-    static void* allocate(std::size_t bytes) { return std::aligned_alloc(64, bytes); }
+    static void* allocate(std::size_t bytes) {
+#ifdef MADV_HUGEPAGE
+        constexpr std::size_t page = std::size_t{2} << 20;
+        if (bytes >= 2 * page) {
+            bytes = (bytes + page - 1) / page * page;
+            void* p = std::aligned_alloc(page, bytes);
+            if (p) ::madvise(p, bytes, MADV_HUGEPAGE);  // advice: a system without such pages goes on as before
+            return p;
+        }
+#endif
+        return std::aligned_alloc(64, bytes);
+    }
     static void free(void* p) { std::free(p); }
 };
 using CpuAllocator = HostAllocator<PageableMemory>;
