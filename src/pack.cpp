@@ -40,8 +40,8 @@ Entries read_im2rec_list(const fs::path& list, const fs::path& root) {
         if (first < last && last != std::string::npos)
             std::from_chars(line.data() + first + 1, line.data() + last, label);
         const auto value = class_of(label);
-        BF_CHECK_DATA(value && last + 1 < line.size(), in.where(),
-                      "not `index<TAB>label<TAB>path`; got ", line.substr(0, 120));
+        BF_CHECK_DATA(value && last + 1 < line.size(), in.where(), "not `index<TAB>label<TAB>path`; got ",
+                      line.substr(0, 120));
         entries.push_back({root / line.substr(last + 1), *value});
     }
     BF_CHECK_DATA(!entries.empty(), list.string(), "names no image");

@@ -261,7 +261,7 @@ TEST_F(Lists, OmniglotStripsAndFolders) {
     };
     write("Latin/character01.pgm", pgm(12, 4, 10));  // a strip of three
     write("Latin/character02.pgm", pgm(8, 4, 50));
-    write("Greek/character01/b.pgm", pgm(6, 4, 90));  // a folder: files of any shape
+    write("Greek/character01/b.pgm", pgm(6, 6, 90));  // a folder: one drawing a file
     write("Greek/character01/a.pgm", pgm(4, 4, 80));
     write("Greek/notes.txt", "no image");
     const bf::Omniglot d(root);
@@ -277,8 +277,8 @@ TEST_F(Lists, OmniglotStripsAndFolders) {
     EXPECT_EQ(d.image(1).at(0, 0)[0], 90);
     EXPECT_THROW(d.image(7), bf::Error);
     write("Latin/character02.pgm", pgm(9, 4, 50));
-    expect_data_error([&] { bf::Omniglot bad(root); }, "not a strip of square drawings; got 9 x 4");
-    expect_data_error([&] { bf::Omniglot bad(root / "Latin"); }, "holds no drawing");
+    expect_data_error([&] { bf::Omniglot bad(root); }, "no row of square drawings; got 9 x 4");
+    expect_data_error([&] { bf::Omniglot bad(root / "Latin"); }, "has no drawing");
 }
 
 TEST_F(Lists, DamagedListsAreDataErrorsOrPass) {
