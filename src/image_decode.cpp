@@ -148,8 +148,8 @@ void cmyk_to_rgb(const std::uint8_t* from, std::uint8_t* to, int width, bool inv
 /// Returns false with a message in decoder.errors; nothing here has a destructor that longjmp would skip.
 bool jpeg_attempt(JpegDecoder& decoder, Bytes bytes, const DecodeLimits& limits, Image& image) {
     jpeg_decompress_struct& info = decoder.info;
-    const auto refuse = [&decoder](auto... arguments) {
-        std::snprintf(decoder.errors.message, sizeof decoder.errors.message, arguments...);
+    const auto refuse = [&decoder](const std::string& why) {
+        std::snprintf(decoder.errors.message, sizeof decoder.errors.message, "%s", why.c_str());
         jpeg_abort_decompress(&decoder.info);
         return false;
     };
@@ -167,8 +167,8 @@ bool jpeg_attempt(JpegDecoder& decoder, Bytes bytes, const DecodeLimits& limits,
     jpeg_read_header(&info, TRUE);
     const auto side = static_cast<JDIMENSION>(limits.max_side);
     if (info.image_width > side || info.image_height > side)
-        return refuse("image size; got %u x %u, want at most %d a side", info.image_width, info.image_height,
-                      limits.max_side);
+        return refuse(concat("image size; got ", info.image_width, " x ", info.image_height, ", want at most ",
+                             limits.max_side, " a side"));
     const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
     info.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
     info.scale_num = jpeg_scale(info, limits);

@@ -11,11 +11,18 @@ case $name in
     zip) wanted='*.npz' ;;
     toml) wanted='*.toml' ;;
     onnx) wanted='*.onnx' ;;
+    record) wanted='*.rec' ;;
     *) wanted= ;;
 esac
 if [ -n "$wanted" ]; then
     for file in $(cd "$repository" && find configs tests samples -name "$wanted"); do
         cp "$repository/$file" "$folder/seeds/$(echo "$file" | tr / _)"
+    done
+fi
+# a .rec with its .idx before it, as the target cuts them
+if [ "$name" = record ]; then
+    for file in "$repository"/tests/io/*.idx "$repository"/tests/program/*.idx; do
+        { cat "$file" && printf '|' && cat "${file%.idx}.rec"; } >"$folder/seeds/with_$(basename "$file")"
     done
 fi
 [ -d "$repository/tests/fuzz/seeds/$name" ] && cp "$repository/tests/fuzz/seeds/$name"/* "$folder/seeds/"
