@@ -203,11 +203,16 @@ int run_import(const ImportArguments& a) {
                    ? static_cast<std::int64_t>(std::strtoll(values[0].shape[i].c_str(), nullptr, 10))
                    : 0;  // also where the graph leaves it open
     };
-    if (weights.graph && !last) {
+    if (weights.graph) {
         const std::int64_t dim = fixed(weights.graph->outputs, 1), side = fixed(weights.graph->inputs, 3);
-        if (dim >= 2 && dim <= 65536) options.embedding_size = dim;
+        if (!last && dim >= 2 && dim <= 65536) options.embedding_size = dim;
         if (options.image_size == 0 && image_size_fits(facts, side)) options.image_size = side;
     }
+    // what a file of bf says of itself
+    const auto& said = weights.content.metadata;
+    if (const auto it = said.find("bf.image_size"); options.image_size == 0 && it != said.end())
+        if (const std::int64_t side = std::strtoll(it->second.c_str(), nullptr, 10); image_size_fits(facts, side))
+            options.image_size = side;
     if (a.embedding_size) options.embedding_size = a.embedding_size;
     if (options.image_size == 0) options.image_size = facts.image_size;
 
@@ -246,7 +251,8 @@ int run_import(const ImportArguments& a) {
     }
     const bool complete = missing.empty() && mismatched.empty(), write = complete || (a.allow_missing && matched > 0);
     if (write) {
-        InputFormat input = facts.input;
+        const auto own = said.find("bf.input");
+        InputFormat input = own == said.end() ? facts.input : parse_input_format(own->second, a.in);
         if (!a.input.empty()) input = a.input == "imagenet" ? imagenet_input() : InputFormat{.bgr = a.input == "bgr"};
         save_safetensors(a.out, state,
                          {{"bf.version", version},

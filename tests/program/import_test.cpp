@@ -81,7 +81,17 @@ TEST_F(Import, EveryKindOfFileGivesTheSameModel) {
     o = import("a.bin", "--input bgr");
     EXPECT_EQ(o.code, 0) << o.output;
     EXPECT_TRUE(bf::program::load_model(root / "out.safetensors").input.bgr);
+    fs::rename(root / "out.safetensors", root / "again.safetensors");
+    EXPECT_EQ(import("again.safetensors").code, 0);  // a file of bf says itself what pixels it wants
+    EXPECT_TRUE(bf::program::load_model(root / "out.safetensors").input.bgr);
     expect_imported();
+
+    // the last linear of a ResNet does not tell the size of the images, but its file does
+    const auto resnet = bf::make_network("resnet50", {.embedding_size = 4, .image_size = 64});
+    bf::save_safetensors(root / "r.safetensors", resnet->state(),
+                         {{"bf.network", "resnet50"}, {"bf.image_size", "64"}});
+    o = import("r.safetensors");
+    EXPECT_TRUE(has(o.output, "4-d, images 64 x 64")) << o.output;
 }
 
 TEST_F(Import, OnnxByNamesAndByStructure) {
