@@ -97,8 +97,17 @@ TEST_F(GpuProgram, StoppedAndResumedEqualsUninterrupted) {
 
 TEST_F(GpuProgram, EvaluatesAndEmbedsAsOnTheCpu) {
     const fs::path model = trained("run", "");
+    // ten faces of two pixels a side, neighbours and others as pairs
+    std::ofstream pairs(root / "pairs.txt");
+    for (int i = 0; i < 10; ++i) {
+        std::ofstream(root / (std::to_string(i) + ".pgm")) << "P5\n2 2\n255\n"
+                                                           << char('0' + i) << "aK" << char('z' - 5 * i);
+        for (int step = 1; step < 6; ++step) pairs << i << ".pgm " << (i + step) % 10 << ".pgm " << (step < 3) << "\n";
+    }
+    pairs.close();
     const auto accuracy = [&](const std::string& device) {
-        const Outcome o = run("eval --synthetic --json --model " + model.string() + " --device " + device);
+        const Outcome o = run("eval --kind list --folds 2 --rounds 0 --json --pairs " + (root / "pairs.txt").string() +
+                              " --root " + root.string() + " --model " + model.string() + " --device " + device);
         EXPECT_EQ(o.code, 0) << o.output;
         return accuracy_of(o.output);
     };
