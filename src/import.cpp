@@ -136,7 +136,7 @@ Match match_of(const ImportArguments& a, const Weights& w) {
     }
     if (found.empty()) {  // parts are missing: the prefix under which most of the named network is there
         std::size_t most = 0;
-        const StateDict wanted = make_network(m.network)->state();
+        const StateDict wanted = network_of(m.network)->state();
         for (const std::string& prefix : prefixes) {
             const auto count = static_cast<std::size_t>(std::count_if(
                 wanted.begin(), wanted.end(), [&](const auto& e) { return find(tensors, prefix + e.first); }));
@@ -216,7 +216,7 @@ int run_import(const ImportArguments& a) {
     if (a.embedding_size) options.embedding_size = a.embedding_size;
     if (options.image_size == 0) options.image_size = facts.image_size;
 
-    const std::shared_ptr<Module> net = make_network(facts.name, options);
+    const std::shared_ptr<Module> net = network_of(facts.name, options);
     StateDict state = net->state();
     // in an ONNX file, layers are found by structure where their names are gone
     OnnxMatch onnx;

@@ -51,14 +51,18 @@ Precision precision_of(const RunConfig& c, Device device) {
     return {DType::f32, c.precision == "tf32", c.precision == "tf32" ? "tf32" : "f32"};
 }
 
+std::shared_ptr<Module> network_of(const std::string& name, const NetworkOptions& options) {
+    return make_network(name, options);
+}
+
 std::shared_ptr<Module> network_of(const RunConfig& c, Device device, DType compute) {
-    return make_network(c.network, {.embedding_size = c.embedding_size,
-                                    .image_size = c.image_size,
-                                    .dropout = c.dropout,
-                                    .seed = static_cast<std::uint64_t>(c.seed),
-                                    .compute = compute,
-                                    .activation_checkpointing = c.activation_checkpointing,
-                                    .device = device});
+    return network_of(c.network, {.embedding_size = c.embedding_size,
+                                  .image_size = c.image_size,
+                                  .dropout = c.dropout,
+                                  .seed = static_cast<std::uint64_t>(c.seed),
+                                  .compute = compute,
+                                  .activation_checkpointing = c.activation_checkpointing,
+                                  .device = device});
 }
 
 Model load_model(const std::filesystem::path& path, Device device) {
@@ -107,7 +111,7 @@ Model load_model(const std::filesystem::path& path, Device device) {
                   " of the metadata)");
     const auto input = metadata.find("bf.input");
     if (input != metadata.end()) facts.input = parse_input_format(input->second, file.string());
-    const auto net = make_network(facts.name, options);
+    const auto net = network_of(facts.name, options);
     net->load_state(state);
     net->eval();
     return {.net = net, .network = facts.name, .embedding_size = dim, .image_size = size, .input = facts.input};

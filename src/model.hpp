@@ -28,6 +28,8 @@ Precision precision_of(const RunConfig& config, Device device);
 Margin margin_of(const RunConfig& config);
 /// The network that a configuration names.
 std::shared_ptr<Module> network_of(const RunConfig& config, Device device = cpu_device, DType compute = DType::f32);
+/// make_network(), compiled once for the program.
+std::shared_ptr<Module> network_of(const std::string& name, const NetworkOptions& options = {});
 /// What a model file says of itself.
 std::map<std::string, std::string> model_metadata(const RunConfig& config);
 
