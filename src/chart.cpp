@@ -15,13 +15,14 @@ std::string escape(const std::string& text) {
     return out;
 }
 
-namespace {
-
-std::string format(double v, int digits) {
-    char text[48];
-    std::snprintf(text, sizeof text, "%.*f", digits, v);
+std::string fixed(double value, int digits) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.*f", digits, value);
     return text;
 }
+
+namespace {
+
 /// A tick's label: as few digits as tell the ticks apart.
 std::string tick_text(double v) {
     char text[48];
@@ -81,13 +82,12 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
         << '"' << attributes << '>' << style << "<text class=\"title\" x=\"8\" y=\"18\">" << escape(chart.title)
         << "</text>";
     for (const double t : ticks_of(y0, y1, chart.log_y))
-        svg << "<line class=\"grid-line\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\""
-            << format(py(t), 1) << "\" y2=\"" << format(py(t), 1) << "\"/><text x=\"" << left - 6 << "\" y=\""
-            << format(py(t) + 4, 1) << "\" text-anchor=\"end\">" << tick_text(chart.log_y ? std::pow(10, t) : t)
-            << "</text>";
+        svg << "<line class=\"grid-line\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << fixed(py(t), 1)
+            << "\" y2=\"" << fixed(py(t), 1) << "\"/><text x=\"" << left - 6 << "\" y=\"" << fixed(py(t) + 4, 1)
+            << "\" text-anchor=\"end\">" << tick_text(chart.log_y ? std::pow(10, t) : t) << "</text>";
     for (const double t : ticks_of(x0, x1, chart.log_x))
         svg << "<line class=\"grid-line\" y1=\"" << top << "\" y2=\"" << height - bottom << "\" x1=\""
-            << format(px(t), 1) << "\" x2=\"" << format(px(t), 1) << "\"/><text x=\"" << format(px(t), 1) << "\" y=\""
+            << fixed(px(t), 1) << "\" x2=\"" << fixed(px(t), 1) << "\"/><text x=\"" << fixed(px(t), 1) << "\" y=\""
             << height - bottom + 16 << "\" text-anchor=\"middle\">" << tick_text(chart.log_x ? std::pow(10, t) : t)
             << "</text>";
     svg << "<line class=\"axis\" x1=\"" << left << "\" x2=\"" << width - right << "\" y1=\"" << height - bottom
@@ -102,7 +102,7 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
         for (const auto& point : s.points) {
             if (!drawn(point)) continue;
             const auto [x, y] = scaled(point);
-            svg << format(px(x), 1) << ',' << format(py(y), 1) << ' ';
+            svg << fixed(px(x), 1) << ',' << fixed(py(y), 1) << ' ';
         }
         svg << "\"/>";
     }

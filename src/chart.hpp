@@ -7,6 +7,8 @@ namespace bf::program {
 
 /// Text as it stands in HTML and SVG.
 std::string escape(const std::string& text);
+/// A number with that many digits after the point.
+std::string fixed(double value, int digits);
 
 /// A line of a chart.
 struct Series {

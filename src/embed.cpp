@@ -1,13 +1,12 @@
 #include "bf/train/embed.hpp"
 
-#include <unistd.h>
-
 #include <cstdio>
 #include <numeric>
 
 #include "bf/data/file_dataset.hpp"
 #include "bf/io/npy.hpp"
 #include "commands.hpp"
+#include "datasets.hpp"
 #include "model.hpp"
 
 namespace bf::program {
@@ -39,16 +38,9 @@ int run_embed(const EmbedArguments& a) {
     const FileDataset images(find_images(a));
     std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));
     std::iota(all.begin(), all.end(), 0);
-    const bool terminal = isatty(STDERR_FILENO) != 0;
-    std::int64_t shown = 0;
     const Tensor e =
         embed(*model.net, images, all, model.image_size,
-              {.batch_size = a.batch, .flip = !a.no_flip, .input = model.input}, [&](std::int64_t done) {
-                  if (!terminal && done < images.size() && done - shown < 1000) return;
-                  shown = done;
-                  std::fprintf(stderr, "%s%lld/%lld images%s", terminal ? "\r" : "", static_cast<long long>(done),
-                               static_cast<long long>(images.size()), terminal && done < images.size() ? "" : "\n");
-              });
+              {.batch_size = a.batch, .flip = !a.no_flip, .input = model.input}, image_progress(images.size()));
     std::string names;
     for (const std::int64_t i : all) names += images.name(i) + "\n";
     save_npy(a.out + ".npy", e);

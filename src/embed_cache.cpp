@@ -10,6 +10,7 @@
 
 #include "bf/io/crc32c.hpp"
 #include "bf/io/npy.hpp"
+#include "bf/io/safetensors.hpp"
 #include "bf/io/source.hpp"
 #include "bf/train/embed.hpp"
 #include "bf/train/progress.hpp"
@@ -19,11 +20,8 @@ namespace {
 
 /// One line that tells two caches apart.
 std::string facts_of(const Model& model, const Dataset& images, const CachedEmbedding& options) {
-    std::uint32_t weights = 0, names = 0;
-    for (const auto& [name, tensor] : model.net->state()) {
-        const Tensor t = tensor.to(cpu_device);
-        weights = crc32c(t.raw(), t.bytes(), crc32c(name.data(), name.size(), weights));
-    }
+    const std::uint32_t weights = tensors_checksum(model.net->state());
+    std::uint32_t names = 0;
     for (std::int64_t i = 0; i < images.size(); ++i) {
         const std::string name = images.name(i) + "\n";
         names = crc32c(name.data(), name.size(), names);

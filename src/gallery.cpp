@@ -108,11 +108,7 @@ EmbeddedFaces embed_faces(const Model& model, std::vector<Face> faces, int batch
 std::string model_mark(const Model& model) {
     std::uint32_t crc = crc32c(&model.input.scale, sizeof model.input.scale, model.input.bgr ? 1 : 0);
     crc = crc32c(&model.input.shift, sizeof model.input.shift, crc);
-    for (const auto& [name, tensor] : model.net->state()) {
-        crc = crc32c(name.data(), name.size(), crc);
-        const Tensor here = tensor.to(cpu_device);
-        crc = crc32c(here.host(), here.bytes(), crc);
-    }
+    crc = tensors_checksum(model.net->state(), crc);
     char text[16];
     std::snprintf(text, sizeof text, "%08x", crc);
     return text;

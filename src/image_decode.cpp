@@ -16,7 +16,8 @@
 
 #ifdef BF_HAVE_JPEG
 #include <jerror.h>
-#include <jpeglib.h>
+
+#include "jpeg_errors.hpp"
 #endif
 #ifdef BF_HAVE_STB
 namespace {
@@ -59,17 +60,6 @@ void check_size(const std::string& name, long width, long height, const DecodeLi
 }
 
 #ifdef BF_HAVE_JPEG
-struct JpegErrors {
-    jpeg_error_mgr base;
-    std::jmp_buf jump;
-    char message[JMSG_LENGTH_MAX];
-};
-
-void jpeg_fail(j_common_ptr info) {
-    auto* errors = reinterpret_cast<JpegErrors*>(info->err);
-    info->err->format_message(info, errors->message);
-    std::longjmp(errors->jump, 1);
-}
 // A warning (a cut file, damaged entropy data) would leave a half-grey image: it is an error here. Bytes between
 // segments and odd versions in headers harm no pixel, and cameras write them.
 void jpeg_message(j_common_ptr info, int level) {

@@ -11,7 +11,7 @@
 #include "bf/io/atomic_file.hpp"
 
 #ifdef BF_HAVE_JPEG
-#include <jpeglib.h>
+#include "jpeg_errors.hpp"
 #endif
 #ifdef BF_HAVE_STB_WRITE
 #define STB_IMAGE_WRITE_IMPLEMENTATION
@@ -46,18 +46,6 @@ std::vector<std::byte> copy_bytes(const void* data, std::size_t size) {
 }
 
 #ifdef BF_HAVE_JPEG
-struct JpegErrors {
-    jpeg_error_mgr base;
-    std::jmp_buf jump;
-    char message[JMSG_LENGTH_MAX];
-};
-
-void jpeg_fail(j_common_ptr info) {
-    auto* errors = reinterpret_cast<JpegErrors*>(info->err);
-    info->err->format_message(info, errors->message);
-    std::longjmp(errors->jump, 1);
-}
-
 /// Returns false with a message; nothing here has a destructor that longjmp would skip.
 bool rgb_to_jpeg(const Image& image, int quality, unsigned char** bytes, unsigned long* size, char* message) {
     jpeg_compress_struct info;

@@ -160,11 +160,6 @@ Tensor as_f32(const Tensor& t) {
     return out;
 }
 
-std::string json_list(const std::vector<std::string>& all) {
-    std::string text = "[";
-    for (const std::string& s : all) text += (text.size() > 1 ? "," : "") + json_quote(s);
-    return text + "]";
-}
 void print_list(const char* what, const std::vector<std::string>& all) {
     std::printf("%-11s %zu%s\n", what, all.size(), all.empty() ? "" : ":");
     for (std::size_t i = 0; i < all.size() && i < 20; ++i) std::printf("  %s\n", printable(all[i]).c_str());

@@ -13,6 +13,7 @@
 #include "chart.hpp"
 #include "commands.hpp"
 #include "config_toml.hpp"
+#include "csv.hpp"
 
 namespace bf::program {
 namespace {
@@ -56,21 +57,9 @@ void read_metrics_input(const fs::path& file, Input& input) {
                   "record (the key frequent)?");
 }
 
-/// The fields of a CSV line, quotes taken off.
+/// The fields of a line of CSV in any of its dialects, without the blanks around them.
 std::vector<std::string> fields_of(std::string_view line) {
-    std::vector<std::string> fields(1);
-    bool quoted = false;
-    for (std::size_t i = 0; i < line.size(); ++i) {
-        const char c = line[i];
-        if (quoted && c == '"' && i + 1 < line.size() && line[i + 1] == '"')
-            fields.back() += line[++i];
-        else if (c == '"')
-            quoted = !quoted;
-        else if (!quoted && (c == ',' || c == '\t' || c == ';'))
-            fields.emplace_back();
-        else
-            fields.back() += c;
-    }
+    std::vector<std::string> fields = csv_fields(line, ",\t;");
     for (std::string& f : fields) {
         f.erase(0, f.find_first_not_of(" \r"));
         f.erase(f.find_last_not_of(" \r") + 1);

@@ -8,33 +8,16 @@
 #include "bf/base/error.hpp"
 #include "bf/io/atomic_file.hpp"
 #include "bf/io/json.hpp"
+#include "csv.hpp"
 
 namespace bf::program {
 namespace {
 
-std::string fixed(double v, int digits) {
-    char text[64];
-    std::snprintf(text, sizeof text, "%.*f", digits, v);
-    return text;
-}
-/// A field of a CSV line, in quotes where it must be.
-std::string csv(const std::string& field) {
-    if (field.find_first_of(",\"\n\r") == std::string::npos) return field;
-    std::string out = "\"";
-    for (const char c : field) out += c == '"' ? "\"\"" : std::string(1, c);
-    return out + "\"";
-}
 std::string csv_line(const std::vector<std::string>& fields) {
     std::string line;
-    for (const std::string& f : fields) line += (line.empty() ? "" : ",") + csv(f);
+    for (const std::string& f : fields) line += (line.empty() ? "" : ",") + csv_field(f);
     return line + "\n";
 }
-std::string json_list(const std::vector<std::string>& items) {
-    std::string list;
-    for (const std::string& i : items) list += (list.empty() ? "" : ",") + json_quote(i);
-    return "[" + list + "]";
-}
-
 }  // namespace
 
 std::string ProtocolReport::text() const {

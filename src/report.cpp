@@ -15,11 +15,6 @@
 namespace bf::program {
 namespace {
 
-std::string format(double v, int digits) {
-    char text[48];
-    std::snprintf(text, sizeof text, "%.*f", digits, v);
-    return text;
-}
 /// Mean over a window around each point, narrower at the ends: unlike a running mean it does not lag.
 std::vector<std::pair<double, double>> smooth(const std::vector<std::pair<double, double>>& points) {
     const std::size_t n = points.size(), half = n / 24;
@@ -142,7 +137,7 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
             for (auto r = l.records.rbegin(); r != l.records.rend(); ++r) {
                 if (r->string_or("kind", "") != "eval" || r->string_or("name", "") != set) continue;
                 const auto cell = [&](const char* key, double factor, int digits) {
-                    return "<td>" + format(factor * r->number_or(key, 0), digits) + "</td>";
+                    return "<td>" + fixed(factor * r->number_or(key, 0), digits) + "</td>";
                 };
                 table += "<tr><td><span class=\"key\" style=\"background:var(--c" + std::to_string(l.colour % 6) +
                          ")\"></span>" + escape(l.run.name) + "</td><td>" + escape(set) + "</td>" + cell("step", 1, 0) +

@@ -1,40 +1,23 @@
 #include "score_files.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
 #include "bf/io/atomic_file.hpp"
 #include "bf/io/json.hpp"
 #include "bf/io/lines.hpp"
+#include "csv.hpp"
 
 namespace bf::program {
 namespace {
 
-/// A name as a field of a CSV line.
+/// A name as a field of a CSV line; a line's end in it, which the reader of lines would take for one, becomes a blank.
 std::string field(const std::string& name) {
-    if (name.find_first_of(",\"\n\r") == std::string::npos) return name;
-    std::string out = "\"";
-    for (const char c : name) out += c == '"' ? "\"\"" : c == '\n' || c == '\r' ? " " : std::string(1, c);
-    return out + "\"";
-}
-
-/// The fields of a CSV line, of which those in quotes may hold commas.
-std::vector<std::string> csv_fields(std::string_view line) {
-    std::vector<std::string> fields(1);
-    bool quoted = false;
-    for (std::size_t i = 0; i < line.size(); ++i) {
-        const char c = line[i];
-        if (c == '"' && quoted && i + 1 < line.size() && line[i + 1] == '"') {
-            fields.back() += line[++i];
-        } else if (c == '"') {
-            quoted = !quoted;
-        } else if (c == ',' && !quoted) {
-            fields.emplace_back();
-        } else {
-            fields.back() += c;
-        }
-    }
-    return fields;
+    std::string text = csv_field(name);
+    std::replace_if(
+        text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+    return text;
 }
 
 }  // namespace

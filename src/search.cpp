@@ -13,6 +13,7 @@
 #include "bf/io/npy.hpp"
 #include "commands.hpp"
 #include "counter.hpp"
+#include "csv.hpp"
 #include "gallery.hpp"
 
 namespace bf::program {
@@ -230,13 +231,6 @@ std::vector<std::vector<Hit>> search(const Gallery& g, const Tensor& queries, in
         }
     }
     return out;
-}
-
-std::string csv_field(const std::string& text) {
-    if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-    std::string out = "\"";
-    for (const char c : text) out += c == '"' ? "\"\"" : std::string(1, c);
-    return out + "\"";
 }
 
 /// Queries as rows with names.

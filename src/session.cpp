@@ -119,13 +119,6 @@ void compare_settings(const RunConfig& before, const RunConfig& now, Progress& p
     }
 }
 
-/// Texts as one JSON list, for a checkpoint's metadata.
-std::string to_json(const std::set<std::string>& texts) {
-    std::string list;
-    for (const std::string& text : texts) list += (list.empty() ? "" : ",") + json_quote(text);
-    return "[" + list + "]";
-}
-
 /// The name that a run has in its report.
 std::string title_of(const std::filesystem::path& folder) {
     const std::filesystem::path full = std::filesystem::absolute(folder).lexically_normal();
@@ -442,7 +435,7 @@ class Session {
         auto metadata = model_metadata(config_);
         metadata["bf.config"] = to_toml(config_);
         metadata["bf.dataset"] = data_facts_;
-        metadata["bf.bad_images"] = to_json(bad_);
+        metadata["bf.bad_images"] = json_list(bad_);
         checkpoints_.save(trainer_.steps(), state, metadata);
         saved_ = trainer_.steps();
     }

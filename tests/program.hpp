@@ -11,6 +11,7 @@
 
 #include "bf/io/checkpoint.hpp"
 #include "bf/train/metrics.hpp"
+#include "errors.hpp"
 
 // What the tests of the program share: how it is called, and a run that takes a second.
 
@@ -32,7 +33,6 @@ inline Outcome run(const std::string& arguments, const std::string& before = "")
     o.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     return o;
 }
-inline bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// The accuracy in what `bf eval --json` prints, after lines of progress; -1: there is none.
 inline double accuracy_of(const std::string& output) {

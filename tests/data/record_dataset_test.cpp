@@ -8,6 +8,7 @@
 
 #include "bf/data/loader.hpp"
 #include "bf/io/json.hpp"
+#include "errors.hpp"
 
 namespace {
 
@@ -18,16 +19,6 @@ fs::path tiny() {
     const char* variable = std::getenv("BF_SHARED");
     return fs::path(variable ? variable : BF_SHARED_DIR) / "data/insightface-tiny";
 }
-std::string message(const auto& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        EXPECT_EQ(e.code(), bf::ErrorCode::data) << e.what();
-        return e.what();
-    }
-    return "no error";
-}
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// A record file in memory, record by record.
 struct Made {
@@ -112,9 +103,9 @@ TEST(RecordDataset, InsightFaceTiny) {
     EXPECT_EQ(two.identities(), 10);
     for (std::int64_t i = 0; i < 65; ++i)
         EXPECT_EQ(two.label(i), records[static_cast<std::size_t>(i)].find("label")->whole());
-    EXPECT_TRUE(has(message([] { bf::RecordDataset(tiny() / "split.rec"); }), "has no readable image"));
-    EXPECT_TRUE(has(message([] { bf::RecordDataset(tiny().parent_path()); }), "has no train.rec"));
-    EXPECT_TRUE(has(message([] { bf::RecordDataset("/nonexistent/x.rec"); }), "cannot be read"));
+    EXPECT_TRUE(has(data_message([] { bf::RecordDataset(tiny() / "split.rec"); }), "has no readable image"));
+    EXPECT_TRUE(has(data_message([] { bf::RecordDataset(tiny().parent_path()); }), "has no train.rec"));
+    EXPECT_TRUE(has(data_message([] { bf::RecordDataset("/nonexistent/x.rec"); }), "cannot be read"));
 }
 
 TEST(RecordDataset, LayoutsAndLabels) {
@@ -130,7 +121,7 @@ TEST(RecordDataset, LayoutsAndLabels) {
     const auto some = m.open(true, {.min_images = 2});
     EXPECT_EQ(labels(some), (std::vector<std::int64_t>{0, 0, 0, 1, 1}));
     EXPECT_EQ(some.identities(), 2);
-    EXPECT_TRUE(has(message([&] { m.open(true, {.min_images = 4}); }), "no identity with at least 4"));
+    EXPECT_TRUE(has(data_message([&] { m.open(true, {.min_images = 4}); }), "no identity with at least 4"));
     Made shuffled;  // im2rec: keys from 0, each an image; labels with a gap, some in arrays
     for (const auto& [key, label] : {std::pair{0, 9}, std::pair{1, 4}, std::pair{3, 9}, std::pair{2, 0}})
         shuffled.image(static_cast<std::uint32_t>(key), static_cast<float>(label), label, key % 2 == 1);
@@ -189,21 +180,21 @@ TEST(RecordDataset, DamageIsCountedByTheLoader) {
     auto d = m.open();
     EXPECT_EQ(d.size(), 20);
     EXPECT_EQ(d.labels_from(), "identity records");
-    EXPECT_TRUE(has(message([&] { d.image(3); }), "made.rec#key 4 (byte")) << message([&] { d.image(3); });
-    EXPECT_TRUE(has(message([&] { d.image(3); }), "no magic number"));
-    EXPECT_TRUE(has(message([&] { d.image(6); }), "not a JPEG"));
+    EXPECT_TRUE(has(data_message([&] { d.image(3); }), "made.rec#key 4 (byte")) << data_message([&] { d.image(3); });
+    EXPECT_TRUE(has(data_message([&] { d.image(3); }), "no magic number"));
+    EXPECT_TRUE(has(data_message([&] { d.image(6); }), "not a JPEG"));
     bf::Loader loader(d, {.batch_size = 20, .image_size = 16, .max_bad_share = 0.1});
     loader.next();
     EXPECT_EQ(loader.bad_images().size(), 2u);
     bf::Loader strict(d, {.batch_size = 20, .image_size = 16, .max_bad_share = 0.05});
-    EXPECT_TRUE(has(message([&] { strict.next(); }), "2 unreadable images"));
+    EXPECT_TRUE(has(data_message([&] { strict.next(); }), "2 unreadable images"));
     m.data[m.offset[22]] ^= std::byte{1};  // an identity record: the images' labels take its place
     EXPECT_EQ(m.open().labels_from(), "image headers");
     EXPECT_EQ(labels(m.open()), labels(d));
     EXPECT_EQ(m.open().notes().size(), 2u);  // and that of key 4 cannot be read
     EXPECT_EQ(m.open(false).size(), 19);     // without an index the record without a magic cannot be known
-    EXPECT_TRUE(has(message([] { Made().open(); }), "made.idx: has no record"));
-    EXPECT_TRUE(has(message([] { Made().open(false); }), "made.rec: has no record"));
+    EXPECT_TRUE(has(data_message([] { Made().open(); }), "made.idx: has no record"));
+    EXPECT_TRUE(has(data_message([] { Made().open(false); }), "made.rec: has no record"));
     Made cut = Made::layout({3, 3});
     cut.data.resize(cut.data.size() / 2);
     EXPECT_EQ(cut.open().size(), 9);  // what is missing counts as damaged images: record 0 is lost too
@@ -213,11 +204,11 @@ TEST(RecordDataset, DamageIsCountedByTheLoader) {
     half.data[half.offset[2] + 8 + 6] = std::byte{0x20};  // 0 becomes 2^-63
     const auto h = half.open();
     EXPECT_EQ(labels(h), (std::vector<std::int64_t>{0, 0, 0, 1, 1}));
-    EXPECT_TRUE(has(message([&] { h.image(2); }), "its label cannot be read"));
+    EXPECT_TRUE(has(data_message([&] { h.image(2); }), "its label cannot be read"));
     EXPECT_EQ(h.image(1).width, 4);
     Made wrong;
     for (std::uint32_t k = 0; k < 3; ++k) wrong.image(k, 0.5f, 1);
-    EXPECT_TRUE(has(message([&] { wrong.open(); }), "has no readable image"));
+    EXPECT_TRUE(has(data_message([&] { wrong.open(); }), "has no readable image"));
 }
 
 TEST(RecordDataset, LabelsFromTheChecksumFile) {
@@ -247,10 +238,10 @@ TEST(RecordDataset, LabelsFromTheChecksumFile) {
     const auto d = sums(0, 2);
     EXPECT_EQ(d.labels_from(), "checksum file");
     EXPECT_EQ(labels(d), (std::vector<std::int64_t>{0, 0, 0, 1, 2, 2}));
-    EXPECT_TRUE(has(message([&] { d.image(1); }), "its label cannot be read"));
+    EXPECT_TRUE(has(data_message([&] { d.image(1); }), "its label cannot be read"));
     EXPECT_EQ(d.image(2).width, 4);
-    EXPECT_TRUE(has(message([&] { sums(4, 2); }), "does not fit the .idx at key 0"));
-    EXPECT_TRUE(has(message([&] { sums(0, 1); }), "does not fit the .idx at key 6"));  // images with other labels
+    EXPECT_TRUE(has(data_message([&] { sums(4, 2); }), "does not fit the .idx at key 0"));
+    EXPECT_TRUE(has(data_message([&] { sums(0, 1); }), "does not fit the .idx at key 6"));  // images with other labels
 }
 
 }  // namespace

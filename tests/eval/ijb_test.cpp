@@ -5,6 +5,7 @@
 
 #include "bf/io/npy.hpp"
 #include "commands.hpp"
+#include "errors.hpp"
 #include "golden.hpp"
 #include "model.hpp"
 #include "program.hpp"
@@ -22,15 +23,6 @@ std::vector<T> as(const std::vector<double>& values) {
     return std::vector<T>(values.begin(), values.end());
 }
 bf::MemorySource source(const std::string& text) { return {std::as_bytes(std::span(text)), "list.txt"}; }
-template <class F>
-std::string error_of(F&& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        return e.what();
-    }
-    return "no error";
-}
 
 void expect_rates(const bf::ScoreRoc& roc, const std::string& name) {
     SCOPED_TRACE(name);
@@ -112,7 +104,7 @@ TEST(IjbTemplates, AgreeWithNumpy) {
         EXPECT_TRUE(t.empty[0]);  // template 2
     }
     const Tensor bad = Tensor::from<float>({1, std::nanf("")}, {1, 2});
-    EXPECT_NE(error_of([&] {
+    EXPECT_NE(message([&] {
                   bf::make_templates(bad, std::vector<std::uint32_t>{1}, std::vector<std::uint32_t>{1},
                                      std::vector<float>{1});
               }).find("image vector 0 is not finite"),
@@ -133,7 +125,7 @@ TEST(IjbPairs, ScoresAndRatesAgreeWithNumpyAndScikitLearn) {
     for (std::size_t i = scores.size() - 24; i < scores.size(); i += 2) EXPECT_EQ(scores[i], scores[i + 1]);
     expect_rates({scores, as<std::uint8_t>(golden()["same"])}, "pairs");
     std::vector<std::uint32_t> unknown{2, 7};
-    EXPECT_NE(error_of([&] { bf::to_rows(t, unknown, "p.txt"); }).find("p.txt: names template 7"), std::string::npos);
+    EXPECT_NE(message([&] { bf::to_rows(t, unknown, "p.txt"); }).find("p.txt: names template 7"), std::string::npos);
 }
 
 TEST(IjbPairs, TilesAndThreadsChangeNothing) {
@@ -208,7 +200,7 @@ TEST(IjbFiles, AreReadAndRefusedWithTheirLine) {
         source("1.jpg 46.060 62.026 87.785 60.323 68.851 77.656 52.162 99.875 86.450 98.648 0.999\n"));
     EXPECT_FLOAT_EQ(faces.points[0][9], 98.648f);
     EXPECT_FLOAT_EQ(faces.score[0], 0.999f);
-    EXPECT_NE(error_of([&] { bf::check_same_images(media, faces, "m", "f"); }).find("names 1 images, m 3"),
+    EXPECT_NE(message([&] { bf::check_same_images(media, faces, "m", "f"); }).find("names 1 images, m 3"),
               std::string::npos);
     const auto pairs = bf::read_ijb_pairs(source("1 11065 1\n2 3 0\n"));
     EXPECT_EQ(pairs.second, (std::vector<std::uint32_t>{11065, 3}));
@@ -220,16 +212,16 @@ TEST(IjbFiles, AreReadAndRefusedWithTheirLine) {
     const auto expect = [](const std::string& error, const std::string& part) {
         EXPECT_NE(error.find(part), std::string::npos) << error;
     };
-    expect(error_of([] { bf::read_ijb_media(source("1.jpg 5 70\n2.jpg 5\n")); }), "list.txt:2: not an image");
-    expect(error_of([] { bf::read_ijb_media(source("1.jpg 5 70 8\n")); }), "want `image template-id media-id`");
-    expect(error_of([] { bf::read_ijb_media(source("1.jpg 5000000000 7\n")); }), "list.txt:1");
-    expect(error_of([] { bf::read_ijb_media(source("")); }), "names no image");
-    expect(error_of([] { bf::read_ijb_faces(source("1.jpg 1 2 3 4 5 6 7 8 9 nan 1\n")); }), "five points");
-    expect(error_of([] { bf::read_ijb_pairs(source("1 2 1\n1 2 2\n")); }), "list.txt:2: not a pair");
-    expect(error_of([] { bf::read_ijb_pairs(source("1 -2 1\n")); }), "list.txt:1");
-    expect(error_of([] { bf::read_ijb_subjects(source("T,S\n1,2\n1,3\n")); }), "template 1 belongs to two subjects");
-    expect(error_of([] { bf::read_ijb_subjects(source("T,S\n1;2\n")); }), "list.txt:2");
-    expect(error_of([] { bf::read_ijb_pairs(source(std::string(3 << 20, '7'))); }), "line is too long");
+    expect(message([] { bf::read_ijb_media(source("1.jpg 5 70\n2.jpg 5\n")); }), "list.txt:2: not an image");
+    expect(message([] { bf::read_ijb_media(source("1.jpg 5 70 8\n")); }), "want `image template-id media-id`");
+    expect(message([] { bf::read_ijb_media(source("1.jpg 5000000000 7\n")); }), "list.txt:1");
+    expect(message([] { bf::read_ijb_media(source("")); }), "names no image");
+    expect(message([] { bf::read_ijb_faces(source("1.jpg 1 2 3 4 5 6 7 8 9 nan 1\n")); }), "five points");
+    expect(message([] { bf::read_ijb_pairs(source("1 2 1\n1 2 2\n")); }), "list.txt:2: not a pair");
+    expect(message([] { bf::read_ijb_pairs(source("1 -2 1\n")); }), "list.txt:1");
+    expect(message([] { bf::read_ijb_subjects(source("T,S\n1,2\n1,3\n")); }), "template 1 belongs to two subjects");
+    expect(message([] { bf::read_ijb_subjects(source("T,S\n1;2\n")); }), "list.txt:2");
+    expect(message([] { bf::read_ijb_pairs(source(std::string(3 << 20, '7'))); }), "line is too long");
 }
 
 TEST(IjbFiles, LinesAreWholeAcrossTheBuffer) {

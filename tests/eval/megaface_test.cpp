@@ -5,6 +5,7 @@
 
 #include "bf/data/megaface.hpp"
 #include "bf/io/npy.hpp"
+#include "errors.hpp"
 #include "golden.hpp"
 #include "program.hpp"
 
@@ -17,15 +18,6 @@ const Golden& golden() {
     return g;
 }
 bf::MemorySource source(const std::string& text) { return {std::as_bytes(std::span(text)), "list"}; }
-template <class F>
-std::string error_of(F&& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        return e.what();
-    }
-    return "no error";
-}
 std::vector<std::int64_t> whole(const std::vector<double>& v) { return {v.begin(), v.end()}; }
 
 TEST(MegaFace, AgreesWithTheProtocolWrittenOutInDistances) {
@@ -104,7 +96,7 @@ TEST(MegaFace, ListsAreReadAndRefused) {
     EXPECT_EQ(bf::read_noise_list(source("# n\nx.jpg\n7\ta/b/c.jpg\n\n")),
               (std::vector<std::string>{"a/b/c.jpg", "x.jpg"}));
     const auto expect = [](const std::string& text_of, const std::string& part) {
-        const std::string error = error_of([&] { bf::read_megaface_list(source(text_of)); });
+        const std::string error = message([&] { bf::read_megaface_list(source(text_of)); });
         EXPECT_NE(error.find(part), std::string::npos) << error;
     };
     expect("", "names no image");
@@ -115,7 +107,7 @@ TEST(MegaFace, ListsAreReadAndRefused) {
     expect("{\"path\": [\"a\"], \"id\": [\"x\", \"y\"]}", "2 ids, 1 paths");
     expect("{\"path\": {}}", "want `[`");
     expect("{\"path\": [\"\"]}", "names are empty");
-    EXPECT_NE(error_of([] { bf::read_noise_list(source("a b\n")); }).find("list:1"), std::string::npos);
+    EXPECT_NE(message([] { bf::read_noise_list(source("a b\n")); }).find("list:1"), std::string::npos);
 }
 
 TEST(MegaFace, FeatureFilesAreOpenCvMatrices) {
@@ -134,7 +126,7 @@ TEST(MegaFace, FeatureFilesAreOpenCvMatrices) {
     const auto expect = [&](std::size_t at, char byte, std::size_t size, const char* part) {
         std::string bad = bytes.substr(0, size);
         if (at < bad.size()) bad[at] = byte;
-        const std::string error = error_of([&] { bf::read_feature_file(source(bad), out); });
+        const std::string error = message([&] { bf::read_feature_file(source(bad), out); });
         EXPECT_NE(error.find(part), std::string::npos) << error;
     };
     expect(99, 0, 15, "ends early");
@@ -145,7 +137,7 @@ TEST(MegaFace, FeatureFilesAreOpenCvMatrices) {
     expect(4, 2, 28, "columns 2");
     std::string nan = bytes;
     nan.replace(16, 4, "\0\0\xc0\x7f", 4);
-    EXPECT_NE(error_of([&] { bf::read_feature_file(source(nan), out); }).find("number 0 is not finite"),
+    EXPECT_NE(message([&] { bf::read_feature_file(source(nan), out); }).find("number 0 is not finite"),
               std::string::npos);
 }
 

@@ -8,6 +8,7 @@
 #include "bf/base/random.hpp"
 #include "bf/io/json.hpp"
 #include "bf/io/record_index.hpp"
+#include "errors.hpp"
 
 namespace {
 
@@ -26,16 +27,6 @@ Bytes file(const fs::path& path) {
     const bf::FileSource source(path);
     return source.bytes(0, source.size());
 }
-std::string message(const auto& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        EXPECT_EQ(e.code(), bf::ErrorCode::data) << e.what();
-        return e.what();
-    }
-    return "no error";
-}
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// Record n of record_golden.py.
 Bytes golden_payload(std::size_t n) {
@@ -149,7 +140,7 @@ TEST(RecordIo, WrongRecordsSayFileAndByte) {
     const auto read = [](const Bytes& data, std::uint64_t offset = 0, const bf::RecordLimits& limits = {}) {
         const bf::MemorySource source(data, "made.rec");
         const bf::RecordReader reader(source, limits);
-        return message([&] { reader.read(offset); });
+        return data_message([&] { reader.read(offset); });
     };
     const auto part = [](std::uint32_t flag, std::uint32_t length, std::size_t bytes) {
         Bytes out(8 + bytes);
@@ -266,7 +257,7 @@ TEST(RecordIndex, LinesInAnyOrderAndWhatIsWrong) {
     for (std::uint32_t i = 0; i < 200000; ++i)
         ASSERT_TRUE(e[i].key == i && e[i].offset == std::uint64_t{i} * 1000) << i;
     const auto wrong = [](std::string_view text, const char* part) {
-        const std::string got = message([&] { index_of(text); });
+        const std::string got = data_message([&] { index_of(text); });
         EXPECT_TRUE(has(got, part)) << got;
     };
     wrong("0\t0\n3\t12\n3\t40\n", "key 3 stands twice, with the offsets 12 and 40");
@@ -319,12 +310,13 @@ TEST(RecordSums, WholeOrRefused) {
         return sum;
     };
     EXPECT_EQ(read(text), 312u);
-    EXPECT_TRUE(has(message([&] { read(text, 1001); }), "made for a record file of 1000 bytes, and that has 1001"));
+    EXPECT_TRUE(
+        has(data_message([&] { read(text, 1001); }), "made for a record file of 1000 bytes, and that has 1001"));
     for (std::size_t i = 0; i < text.size(); ++i) {
         std::string bad = text;
         bad[i] = static_cast<char>(bad[i] ^ 4);
-        EXPECT_TRUE(has(message([&] { read(bad); }), "bf index")) << i;
-        EXPECT_TRUE(has(message([&] { read(text.substr(0, i)); }), "bf index")) << i;
+        EXPECT_TRUE(has(data_message([&] { read(bad); }), "bf index")) << i;
+        EXPECT_TRUE(has(data_message([&] { read(text.substr(0, i)); }), "bf index")) << i;
     }
 }
 
@@ -337,12 +329,12 @@ TEST(ImageRecordHeader, ScalarAndArray) {
     EXPECT_TRUE(h.identity() == 5 && h.labels[1] == 0.5f && h.size == 36 && h.flag == 3);
     h = bf::ImageRecordHeader::parse(std::span(array).first(32), array.size(), "x");
     EXPECT_TRUE(h.identity() == 5 && h.labels[1] == 0.5f && h.size == 36);
-    EXPECT_TRUE(
-        has(message([&] { bf::ImageRecordHeader::parse(std::span(array).first(20), 20, "x"); }), "no image header"));
+    EXPECT_TRUE(has(data_message([&] { bf::ImageRecordHeader::parse(std::span(array).first(20), 20, "x"); }),
+                    "no image header"));
     Bytes hostile = scalar;
     hostile[3] = std::byte{0xff};
     EXPECT_TRUE(
-        has(message([&] { bf::ImageRecordHeader::parse(hostile, hostile.size(), "x"); }), "labels in a record"));
+        has(data_message([&] { bf::ImageRecordHeader::parse(hostile, hostile.size(), "x"); }), "labels in a record"));
     EXPECT_TRUE(bf::class_of(16777216.0f).has_value());
     for (const float bad : {-1.0f, 0.5f, 16777218.0f, std::nanf(""), INFINITY}) EXPECT_FALSE(bf::class_of(bad)) << bad;
 }

@@ -4,20 +4,14 @@
 
 #include <fstream>
 
+#include "errors.hpp"
+
 namespace {
 
 std::vector<std::byte> counting(std::size_t n) {
     std::vector<std::byte> bytes(n);
     for (std::size_t i = 0; i < n; ++i) bytes[i] = static_cast<std::byte>(i);
     return bytes;
-}
-std::string message(const auto& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        return e.what();
-    }
-    return "no error";
 }
 
 TEST(Source, FileAndMemoryGiveTheSame) {

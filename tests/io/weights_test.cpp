@@ -5,6 +5,7 @@
 #include "bf/io/npz.hpp"
 #include "bf/io/torch_file.hpp"
 #include "craft.hpp"
+#include "errors.hpp"
 
 namespace {
 
@@ -22,15 +23,6 @@ void expect_same(const Tensors& got, const Tensors& want, const std::string& pre
         EXPECT_TRUE(t.bytes() == 0 || std::memcmp(g.host(), t.host(), t.bytes()) == 0) << name;
     }
 }
-std::string message(const auto& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        return e.what();
-    }
-    return "no error";
-}
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 TEST(TorchFile, TensorsAreThoseOfPyTorchToTheBit) {
     const Tensors want = bf::load_safetensors(golden("weights_expected.safetensors")).tensors;

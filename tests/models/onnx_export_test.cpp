@@ -16,6 +16,7 @@
 #include "bf/nn/onnx_match.hpp"
 #include "bf/ops/pool.hpp"
 #include "bf/ops/reduce.hpp"
+#include "errors.hpp"
 #include "golden.hpp"
 
 namespace {
@@ -25,15 +26,6 @@ using bf::Var;
 
 const std::string folder = std::string(BF_TEST_DIR) + "/models/";
 #define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
-
-std::string message(const auto& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        return e.what();
-    }
-    return "no error";
-}
 
 /// Writes a model and reads it again. With BF_KEEP_ONNX=FOLDER it stays there, for onnx_export_golden.py.
 bf::OnnxModel through_a_file(const bf::OnnxModel& model, const std::string& name) {

@@ -43,7 +43,7 @@ class CheckpointFolder {
         if (error) fail(ErrorCode::runtime, folder_.string(), "cannot be made: ", error.message());
         metadata["bf.format"] = "1";
         metadata["bf.step"] = std::to_string(step);
-        metadata["bf.crc32c"] = std::to_string(checksum(tensors));
+        metadata["bf.crc32c"] = std::to_string(tensors_checksum(tensors));
         char name[48];
         std::snprintf(name, sizeof name, "step-%09llu.safetensors", static_cast<unsigned long long>(step));
         save_safetensors(folder_ / name, tensors, metadata);
@@ -74,7 +74,7 @@ class CheckpointFolder {
         auto& metadata = c.content.metadata;
         BF_CHECK_DATA(metadata["bf.format"] == "1", path.string(), "checkpoint format; got \"", metadata["bf.format"],
                       "\", want 1");
-        BF_CHECK_DATA(metadata["bf.crc32c"] == std::to_string(checksum(c.content.tensors)), path.string(),
+        BF_CHECK_DATA(metadata["bf.crc32c"] == std::to_string(tensors_checksum(c.content.tensors)), path.string(),
                       "checksum differs: the file is damaged");
         c.step = std::strtoull(metadata["bf.step"].c_str(), nullptr, 10);
         return c;
@@ -100,11 +100,6 @@ class CheckpointFolder {
             static_cast<std::size_t>(end) != name.size())
             return std::nullopt;
         return step;
-    }
-    static std::uint32_t checksum(const std::map<std::string, Tensor>& tensors) {
-        std::uint32_t crc = 0;
-        for (const auto& [name, t] : tensors) crc = crc32c(t.host(), t.bytes(), crc32c(name.data(), name.size(), crc));
-        return crc;
     }
     std::filesystem::path folder_;
     int keep_;

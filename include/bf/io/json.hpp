@@ -214,6 +214,14 @@ inline std::string json_quote(std::string_view text) {
     return out + "\"";
 }
 
+/// A range of texts as a JSON array.
+template <class Texts>
+std::string json_list(const Texts& texts) {
+    std::string list;
+    for (const std::string& text : texts) list += (list.empty() ? "" : ",") + json_quote(text);
+    return "[" + list + "]";
+}
+
 /// The shortest digits that read back as the same double; null when not finite.
 inline std::string json_number(double value) {
     if (!std::isfinite(value)) return "null";

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <unordered_set>
 
+#include "bf/io/elements.hpp"
 #include "bf/io/onnx_model.hpp"
 #include "bf/io/protobuf.hpp"
 #include "bf/io/safetensors.hpp"
@@ -9,18 +10,6 @@
 namespace bf {
 
 namespace detail {
-
-/// IEEE half precision as f32, exactly.
-inline float half_as_float(std::uint16_t h) {
-    const std::uint32_t sign = static_cast<std::uint32_t>(h >> 15) << 31, exponent = (h >> 10) & 31u,
-                        fraction = h & 1023u;
-    if (exponent == 0) {  // zero and subnormal: fraction * 2^-24
-        const float v = static_cast<float>(fraction) * 0x1p-24f;
-        return sign ? -v : v;
-    }
-    const std::uint32_t e = exponent == 31 ? 255u : exponent + 112u;
-    return std::bit_cast<float>(sign | e << 23 | fraction << 13);
-}
 
 /// Reads one file. Every count has a cap, so that memory stays within a few times the file: the smallest field of a
 /// message takes two bytes, what becomes of it some hundred.
@@ -245,7 +234,7 @@ class OnnxReader {
         for (std::size_t i = 0; i < n; ++i) {
             std::uint16_t half;
             std::memcpy(&half, out + 2 * (n + i), 2);
-            const float value = half_as_float(half);
+            const float value = half_to_float(half);
             std::memcpy(out + 4 * i, &value, 4);
         }
     }
@@ -264,7 +253,7 @@ class OnnxReader {
             else if (kind == OnnxType::i32)
                 t.data<std::int32_t>()[i] = static_cast<std::int32_t>(v);
             else if (kind == OnnxType::f16)
-                t.data<float>()[i] = half_as_float(static_cast<std::uint16_t>(v));
+                t.data<float>()[i] = half_to_float(static_cast<std::uint16_t>(v));
             else if (kind == OnnxType::bf16)
                 t.data<bf16>()[i].bits = static_cast<std::uint16_t>(v);
             else

@@ -23,6 +23,15 @@ struct SafeTensors {
     std::map<std::string, std::string> metadata;
 };
 
+/// CRC-32C over the names and bytes of tensors (of any device), continuing from `crc`.
+inline std::uint32_t tensors_checksum(const std::map<std::string, Tensor>& tensors, std::uint32_t crc = 0) {
+    for (const auto& [name, tensor] : tensors) {
+        const Tensor here = tensor.to(cpu_device);
+        crc = crc32c(here.host(), here.bytes(), crc32c(name.data(), name.size(), crc));
+    }
+    return crc;
+}
+
 namespace detail {
 inline constexpr std::pair<DType, const char*> safetensors_types[] = {{DType::f32, "F32"},   {DType::f64, "F64"},
                                                                       {DType::bf16, "BF16"}, {DType::i32, "I32"},
