@@ -112,6 +112,14 @@ want 'the summary does not come last' [ "$(tail -n 20 "$folder/whole.txt" | head
     "$(tail -n 20 "$folder/whole.out/summary.txt" | head -c 500)" ]
 want 'the script complains' [ "$(grep -c 'grep:\|line [0-9]*:\|not found' "$folder/whole.txt")" -eq 0 ]
 
+try built --built build/cuda-hopper
+want 'programs built elsewhere are not green' last built green
+want 'programs built elsewhere are built again' [ "$(grep -c '^build \|^configure ' "$folder/built.txt")" -eq 0 ]
+want 'not all tests that are there are run' grep -qx 'GPU tests: 2 passed, 0 failed, 0 skipped' "$folder/built.txt"
+try not_there --built build/nowhere
+want 'a folder without programs is called green' last not_there 'NOT green'
+want 'a folder without programs is not said' grep -q 'build/nowhere has neither' "$folder/not_there.txt"
+
 WRONG=test
 export WRONG
 try wrong_test
