@@ -3,8 +3,8 @@
 
     nsys stats --report cuda_gpu_kern_sum --format csv RUN.nsys-rep >a.csv
     kernel_times.py a.csv
-    ncu --csv --page raw --print-units base --metrics gpu__time_duration.sum PROGRAM >b.csv
-    kernel_times.py b.csv    # lines of PROGRAM between the rows are passed over
+    CUDA_INJECTION64_PATH=libbf_kernel_trace.so BF_TRACE=b.csv PROGRAM    # see kernel_trace.cpp
+    kernel_times.py b.csv
 """
 import csv
 import sys
@@ -14,17 +14,15 @@ def times(lines):
     """Kernel name -> [launches, nanoseconds]."""
     found, columns = {}, None
     for row in csv.reader(lines):
-        if "Kernel Name" in row and "gpu__time_duration.sum" in row:
-            columns = (row.index("Kernel Name"), None, row.index("gpu__time_duration.sum"))
-        elif "Name" in row and "Total Time (ns)" in row:
+        if "Name" in row and "Total Time (ns)" in row:
             columns = (row.index("Name"), row.index("Instances"), row.index("Total Time (ns)"))
-        elif columns and len(row) > max(c for c in columns if c is not None):
+        elif columns and len(row) > max(columns):
             name, instances, total = columns
             try:
-                launches = 1 if instances is None else int(row[instances].replace(",", ""))
+                launches = int(row[instances].replace(",", ""))
                 nanoseconds = float(row[total].replace(",", ""))
             except ValueError:
-                continue  # the row of units, or the program's own output
+                continue  # text around the table
             entry = found.setdefault(row[name], [0, 0.0])
             entry[0] += launches
             entry[1] += nanoseconds

@@ -1,4 +1,5 @@
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <algorithm>
 #include <type_traits>
@@ -17,12 +18,22 @@ namespace bf::cuda {
 namespace {
 
 constexpr int threads = 256, warp = 32, rows_per_block = threads / warp;
+constexpr int row_threads = 128;  // for one row of a tile
 
-// A tile of 2^23 cosines is 32 MiB in f32 and stays in the L2 of a Hopper (50 MB) between the GEMM that writes it and
-// the kernel that reads it. 8,192 classes x D = 512 give the GEMM of dW one wave of 128 x 256 blocks on 132
-// multiprocessors. Scratch at D = 512: tile 32 + bf16 gradients 16 + unit classes 32 + sums of dW 32 MiB, twice that in
-// f64: below 256.
-constexpr std::int64_t tile_entries = std::int64_t{1} << 23, most_rows = 1024, most_classes = 16384;
+// With products of 16 bits cosines are halves: of unit rows they need no exponent, and their 11 bits keep what the 8 of
+// bf16 would lose. Gradients of logits, which do need it, take their place in bf16.
+//
+// 64 MiB a tile: larger products are worth more than tiles that stay in the L2 of a Hopper (50 MB). 33,024 rows x
+// 85,742 classes took 33.0 ms in 1,024 x 8,192 halves, 29.3 in 2,048 x 8,192, 28.6 in 4,096 x 4,096 and 27.7 in
+// 4,096 x 8,192 (H100, docs/gpu-status.md). Sums of classes are at most half a tile's bytes, so scratch at D = 512 is
+// below 200 MiB.
+#ifndef BF_TILE_LOG2
+#define BF_TILE_LOG2 26
+#define BF_TILE_ROWS 4096
+#define BF_TILE_CLASSES 16384
+#endif
+constexpr std::int64_t tile_bytes = std::int64_t{1} << BF_TILE_LOG2, most_rows = BF_TILE_ROWS,
+                       most_classes = BF_TILE_CLASSES;
 
 /// Length of the tiles that cut `total` into equal parts of at most `most`, a multiple of 128.
 std::int64_t even_tiles(std::int64_t total, std::int64_t most) {
@@ -34,13 +45,21 @@ std::int64_t even_tiles(std::int64_t total, std::int64_t most) {
 struct Tiling {
     std::int64_t rows, classes;
 
-    Tiling(std::int64_t row_count, std::int64_t class_count, std::int64_t dim) {
+    /// `entry`, `sum`: bytes of an entry of the tile and of the sums of its classes.
+    Tiling(std::int64_t row_count, std::int64_t class_count, std::int64_t dim, std::size_t entry, std::size_t sum) {
         rows = even_tiles(row_count, most_rows);
-        const std::int64_t most =
-            std::min({most_classes, tile_entries / rows, tile_entries / std::max<std::int64_t>(dim, 1)});
+        const std::int64_t row_bytes = rows * static_cast<std::int64_t>(entry),
+                           sum_bytes = std::max<std::int64_t>(dim, 1) * static_cast<std::int64_t>(sum),
+                           most = std::min({most_classes, tile_bytes / row_bytes, tile_bytes / 2 / sum_bytes});
         classes = even_tiles(class_count, std::max<std::int64_t>(128, most / 128 * 128));
     }
 };
+
+/// Products run over a number of classes that tensor cores take at full speed; what is added is zero.
+template <class I>
+BF_HD I padded(I classes) {
+    return (classes + 7) / 8 * 8;
+}
 
 unsigned blocks_of(std::int64_t rows, std::int64_t each) { return static_cast<unsigned>((rows + each - 1) / each); }
 
@@ -60,9 +79,15 @@ template <class U, class T>
 __device__ U rounded(T value) {
     if constexpr (std::is_same_v<U, __nv_bfloat16>)
         return __float2bfloat16_rn(value);
+    else if constexpr (std::is_same_v<U, __half>)
+        return __float2half_rn(value);
     else
         return value;
 }
+
+__device__ float widened(__half value) { return __half2float(value); }
+__device__ float widened(float value) { return value; }
+__device__ double widened(double value) { return value; }
 
 template <class T>
 __global__ void __launch_bounds__(threads)
@@ -76,15 +101,18 @@ __global__ void __launch_bounds__(threads)
     if (threadIdx.x % warp == 0) out[r] = T(1) / (norm > least ? norm : least);
 }
 
-/// out [rows, ld] = x [rows, dim] times the inverse norms, in the dtype of the products; zeros beyond dim.
+/// out [all, ld] = x [rows, dim] times the inverse norms, in the dtype of the products; zeros beyond rows and
+/// dim.
 template <class T, class U>
 __global__ void __launch_bounds__(threads)
-    unit_rows_kernel(std::int64_t rows, std::int64_t dim, std::int64_t ld, const T* x, const T* inverse_norm, U* out) {
+    unit_rows_kernel(std::int64_t rows, std::int64_t all, std::int64_t dim, std::int64_t ld, const T* x,
+                     const T* inverse_norm, U* out) {
     const std::int64_t r = warp_row();
-    if (r >= rows) return;
-    const T inverse = inverse_norm[r];
+    if (r >= all) return;
+    const std::int64_t there = r < rows ? dim : 0;
+    const T inverse = r < rows ? inverse_norm[r] : T(0);
     for (std::int64_t d = threadIdx.x % warp; d < ld; d += warp)
-        out[r * ld + d] = rounded<U>(d < dim ? x[r * dim + d] * inverse : T(0));
+        out[r * ld + d] = rounded<U>(d < there ? x[r * dim + d] * inverse : T(0));
 }
 
 template <class T>
@@ -115,24 +143,40 @@ __device__ math::OnlineSum<T> shuffled(const math::OnlineSum<T>& s, int step) {
     return {__shfl_xor_sync(0xffffffffu, s.largest, step), __shfl_xor_sync(0xffffffffu, s.sum, step)};
 }
 
+/// Where in a pack that starts at class k of the tile something is other than the cosine of another class: the row's
+/// own class, or the end of the tile. `own` is negative where the own class is elsewhere.
+template <int count>
+__device__ bool special(int k, int own, int width) {
+    return static_cast<unsigned>(own - k) < static_cast<unsigned>(count) || k + count > width;
+}
+
+/// The row's own class as counted in the tile, or -1.
+__device__ int own_class(std::int64_t label, std::int64_t first_class, int width) {
+    const std::int64_t k = label - first_class;
+    return k >= 0 && k < width ? static_cast<int>(k) : -1;
+}
+
 /// Joins the cosines of one row of the tile into the row's statistics; `first`: they start here.
-template <class T>
-__global__ void __launch_bounds__(threads)
-    statistics_kernel(const T* tile, std::int64_t ld, std::int64_t width, T scale, const std::int64_t* labels,
+template <class T, class C>
+__global__ void __launch_bounds__(row_threads)
+    statistics_kernel(const C* tile, std::int64_t ld, int width, T scale, const std::int64_t* labels,
                       std::int64_t first_class, bool first, T* largest, T* sum) {
-    constexpr int count = Pack<T>::count;
-    const std::int64_t r = blockIdx.x, own = labels[r] - first_class;
+    constexpr int count = Pack<C>::count, warps = row_threads / warp;
+    const std::int64_t r = blockIdx.x;
+    const int own = own_class(labels[r], first_class, width);
     const T none = -static_cast<T>(HUGE_VAL);
     math::OnlineSum<T> s;
-    for (std::int64_t k = threadIdx.x * count; k < width; k += threads * count) {
-        const auto cosines = *reinterpret_cast<const Pack<T>*>(tile + r * ld + k);
+    for (int k = static_cast<int>(threadIdx.x) * count; k < width; k += row_threads * count) {
+        const auto cosines = *reinterpret_cast<const Pack<C>*>(tile + r * ld + k);
         T logits[count];
-        for (int i = 0; i < count; ++i)
-            logits[i] = k + i < width && k + i != own ? math::tile_logit(cosines.v[i], scale) : none;
+        for (int i = 0; i < count; ++i) logits[i] = math::tile_logit(widened(cosines.v[i]), scale);
+        if (special<count>(k, own, width))
+            for (int i = 0; i < count; ++i)
+                if (k + i == own || k + i >= width) logits[i] = none;
         s.add(logits);
     }
     for (int step = warp / 2; step > 0; step /= 2) s.join(shuffled(s, step));
-    __shared__ T tops[rows_per_block], sums[rows_per_block];
+    __shared__ T tops[warps], sums[warps];
     if (threadIdx.x % warp == 0) {
         tops[threadIdx.x / warp] = s.largest;
         sums[threadIdx.x / warp] = s.sum;
@@ -141,7 +185,7 @@ __global__ void __launch_bounds__(threads)
     if (threadIdx.x != 0) return;
     math::OnlineSum<T> all;
     if (!first) all = {largest[r], sum[r]};
-    for (int i = 0; i < rows_per_block; ++i) all.join({tops[i], sums[i]});
+    for (int i = 0; i < warps; ++i) all.join({tops[i], sums[i]});
     largest[r] = all.largest;
     sum[r] = all.sum;
 }
@@ -177,23 +221,26 @@ __global__ void __launch_bounds__(1024)
     }
 }
 
-/// Turns the cosines of a tile into d loss / d logit, in place or, in bf16, beside it: rows down, packs of classes
-/// across. The row's weight and the scale are the same everywhere and multiply the finished sums.
-template <class T, class U>
-__global__ void __launch_bounds__(threads)
-    gradient_kernel(const T* tile, std::int64_t ld, std::int64_t width, T scale, const math::GradientRow<T>* rows,
-                    std::int64_t first_class, U* out) {
-    constexpr int count = Pack<T>::count;
-    struct alignas(sizeof(U) * count) Out {
-        U v[count];
-    };
-    const std::int64_t r = blockIdx.y, k = (blockIdx.x * std::int64_t{threads} + threadIdx.x) * count;
-    if (k >= width) return;  // a pack that starts inside ends inside the tile's ld
+/// Turns the cosines of a tile into d loss / d logit, in their place: rows down, packs of classes across; zeros beyond
+/// the width. The row's weight and the scale are the same everywhere and multiply the finished sums.
+template <class T, class C, class U>
+__global__ void __launch_bounds__(threads) gradient_kernel(void* tile, std::int64_t ld, int width, T scale,
+                                                           const math::GradientRow<T>* rows, std::int64_t first_class) {
+    static_assert(sizeof(C) == sizeof(U));
+    constexpr int count = Pack<C>::count;
+    const std::int64_t r = blockIdx.y;
+    const int k = static_cast<int>(blockIdx.x * threads + threadIdx.x) * count;
+    if (k >= padded(width)) return;  // a pack that starts inside ends inside the tile's ld
     const math::GradientRow<T> row = rows[r];
-    const auto cosines = *reinterpret_cast<const Pack<T>*>(tile + r * ld + k);
-    Out g;
-    for (int i = 0; i < count; ++i) g.v[i] = rounded<U>(row(cosines.v[i], scale, first_class + k + i));
-    *reinterpret_cast<Out*>(out + r * ld + k) = g;
+    const auto cosines = *reinterpret_cast<const Pack<C>*>(static_cast<const C*>(tile) + r * ld + k);
+    T g[count];
+    for (int i = 0; i < count; ++i) g[i] = row.other(widened(cosines.v[i]), scale);
+    if (const int own = own_class(row.label, first_class, width); special<count>(k, own, width))
+        for (int i = 0; i < count; ++i)
+            if (k + i == own || k + i >= width) g[i] = k + i == own ? row.own() : T(0);
+    Pack<U> out;
+    for (int i = 0; i < count; ++i) out.v[i] = rounded<U>(g[i]);
+    *reinterpret_cast<Pack<U>*>(static_cast<U*>(tile) + r * ld + k) = out;
 }
 
 /// What the gradient kernel reads of each row, side by side.
@@ -262,37 +309,58 @@ T* at(const Tensor& t) {
     return static_cast<T*>(t.raw());
 }
 
-template <class U>
-constexpr DType product_dtype =
-    std::is_same_v<U, __nv_bfloat16> ? DType::bf16
-                                     : dtype_of<std::conditional_t<std::is_same_v<U, double>, double, float>>;
+template <class E>
+constexpr Element element = std::is_same_v<E, __half>
+                                ? Element::f16
+                                : (std::is_same_v<E, __nv_bfloat16>
+                                       ? Element::bf16
+                                       : (std::is_same_v<E, double> ? Element::f64 : Element::f32));
 
-/// Calls f<T, U>() with the dtype of w and the dtype of the products' operands.
+/// Calls f<T, C, U>(): dtype of w, of cosines and their operands, of gradients of logits and their operands.
 template <class F>
 void visit_products(const ClassifierWeights& weights, F&& f) {
     if (weights.w.dtype() == DType::f32 && weights.products == DType::bf16)
-        f.template operator()<float, __nv_bfloat16>();
+        f.template operator()<float, __half, __nv_bfloat16>();
     else
-        visit_real(weights.w.dtype(), "margin_softmax", [&]<class T>() { f.template operator()<T, T>(); });
+        visit_real(weights.w.dtype(), "margin_softmax", [&]<class T>() { f.template operator()<T, T, T>(); });
 }
 
+/// Device memory for `count` of what kernels compute with; no tensor of the engine's own dtypes.
+template <class E>
+class Scratch {
+  public:
+    Scratch() = default;
+    Scratch(const Context& context, std::int64_t count)
+        : bytes_(Tensor::empty({count * static_cast<std::int64_t>(sizeof(E))},
+                               {.dtype = DType::u8, .device = context.device})) {}
+    E* data() const { return static_cast<E*>(bytes_.raw()); }
+
+  private:
+    Tensor bytes_;
+};
+
+/// Which products of a tile a call makes beside its cosines.
+enum class Sums { none, classes, rows };
+
 /// Rows and classes of one call, cut into tiles: holds the scratch and makes tiles of cosines.
-template <class T, class U>
+template <class T, class C, class U>
 class Tiles {
   public:
-    Tiles(Context& context, const ClassifierWeights& weights, std::int64_t row_count)
+    Tiles(Context& context, const ClassifierWeights& weights, std::int64_t row_count, Sums sums)
         : context_(context),
           weights_(weights),
           rows_(row_count),
           classes_(weights.w.dim(0)),
           dim_(weights.w.dim(1)),
           ld_((dim_ + 7) / 8 * 8),  // tensor cores want rows of whole 16 bytes; zeros do no harm
-          tiling_(row_count, classes_, dim_) {
-        const Device device = context.device;
-        unit_x_ = Tensor::empty({rows_, ld_}, {.dtype = product_dtype<U>, .device = device});
-        unit_w_ = Tensor::empty({tiling_.classes, ld_}, {.dtype = product_dtype<U>, .device = device});
-        tile_ = Tensor::empty({tiling_.rows, tiling_.classes}, {.dtype = dtype_of<T>, .device = device});
-        gradients_ = tile_;
+          tiling_(row_count, classes_, dim_, sizeof(C), sizeof(T)),
+          sums_(sums),
+          x_(context, rows_ * ld_),
+          w_(context, tiling_.classes * ld_),
+          tile_(context, tiling_.rows * tiling_.classes) {
+        if (sums != Sums::none) rows_data_ = {context, rows_};
+        if (two_roundings && sums == Sums::classes) x_of_sums_ = {context, rows_ * ld_};
+        if (two_roundings && sums == Sums::rows) w_of_sums_ = {context, tiling_.classes * ld_};
     }
     const Tiling& tiling() const { return tiling_; }
 
@@ -302,27 +370,22 @@ class Tiles {
     }
     /// Puts a set of rows at rows [begin, ..) of the call.
     void add_rows(const ClassifierRows& rows, std::int64_t begin) {
-        unit_rows(rows.x, rows.inverse_norm, rows.count(), at<U>(unit_x_) + begin * ld_);
-    }
-    /// The same, with what gradient() needs of them.
-    void add_gradient_rows(const ClassifierRows& rows, std::int64_t begin) {
-        if (!rows_data_.defined()) {
-            const auto bytes = rows_ * static_cast<std::int64_t>(sizeof(math::GradientRow<T>));
-            rows_data_ = Tensor::empty({bytes}, {.dtype = DType::u8, .device = context_.device});
-            if constexpr (!std::is_same_v<T, U>)
-                gradients_ = Tensor::empty(tile_.shape(), {.dtype = product_dtype<U>, .device = context_.device});
-        }
-        add_rows(rows, begin);
+        unit_rows(rows.x, rows.inverse_norm, rows.count(), x_.data() + begin * ld_);
+        if (sums_ == Sums::none) return;
+        if (two_roundings && sums_ == Sums::classes)
+            unit_rows(rows.x, rows.inverse_norm, rows.count(), x_of_sums_.data() + begin * ld_);
         for_each(context_, rows.count(),
                  GatherGradientRows<T>{in<T>(rows.log_sum_exp), in<T>(rows.target_logit), in<T>(rows.slope),
-                                       in<std::int64_t>(rows.labels), at<math::GradientRow<T>>(rows_data_) + begin});
+                                       in<std::int64_t>(rows.labels), rows_data_.data() + begin});
     }
     /// Calls f(k0, k1) for each tile of classes, its unit rows being ready.
     template <class F>
     void each_class_tile(const F& f) {
         for (std::int64_t k0 = 0; k0 < classes_; k0 += tiling_.classes) {
             const std::int64_t k1 = std::min(classes_, k0 + tiling_.classes);
-            unit_rows(weights_.w.rows(k0, k1), weights_.inverse_norm.rows(k0, k1), k1 - k0, at<U>(unit_w_));
+            const Tensor w = weights_.w.rows(k0, k1), inverse_norm = weights_.inverse_norm.rows(k0, k1);
+            unit_rows(w, inverse_norm, padded(k1 - k0), w_.data());
+            if (two_roundings && sums_ == Sums::rows) unit_rows(w, inverse_norm, padded(k1 - k0), w_of_sums_.data());
             f(k0, k1);
         }
     }
@@ -332,44 +395,57 @@ class Tiles {
         for (std::int64_t r0 = 0; r0 < rows_; r0 += tiling_.rows) f(r0, std::min(rows_, r0 + tiling_.rows));
     }
     /// Cosines of rows [r0, r1) with the present classes.
-    const T* cosines(std::int64_t r0, std::int64_t r1, std::int64_t width) {
-        gemm(context_, r1 - r0, width, ld_, 1, {at<U>(unit_x_) + r0 * ld_, product_dtype<U>, ld_, false},
-             {unit_w_.raw(), product_dtype<U>, ld_, true}, 0, tile_.raw(), dtype_of<T>, tiling_.classes);
-        return at<T>(tile_);
+    const C* cosines(std::int64_t r0, std::int64_t r1, std::int64_t width) {
+        gemm(context_, r1 - r0, padded(width), ld_, 1, {x_.data() + r0 * ld_, element<C>, ld_, false},
+             {w_.data(), element<C>, ld_, true}, 0, tile_.data(), element<C>, tiling_.classes);
+        return tile_.data();
     }
-    /// d loss / d logit of the same tile; the cosines are gone where it is made in place.
+    /// d loss / d logit of the same tile, in the place of its cosines.
     void gradient(std::int64_t r0, std::int64_t r1, std::int64_t k0, std::int64_t k1) {
-        const T* tile = cosines(r0, r1, k1 - k0);
-        const dim3 grid(blocks_of(k1 - k0, threads * Pack<T>::count), static_cast<unsigned>(r1 - r0));
-        launch_kernel(context_, gradient_kernel<T, U>, grid, threads, tile, tiling_.classes, k1 - k0,
-                      static_cast<T>(weights_.scale), at<math::GradientRow<T>>(rows_data_) + r0,
-                      weights_.class_begin + k0, at<U>(gradients_));
+        cosines(r0, r1, k1 - k0);
+        const dim3 grid(blocks_of(k1 - k0, threads * Pack<C>::count), static_cast<unsigned>(r1 - r0));
+        launch_kernel(context_, gradient_kernel<T, C, U>, grid, threads, static_cast<void*>(tile_.data()),
+                      tiling_.classes, static_cast<int>(k1 - k0), static_cast<T>(weights_.scale),
+                      rows_data_.data() + r0, weights_.class_begin + k0);
         BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
     }
     /// sums [classes, D] (+)= gradient^T unit rows.
     void add_class_sums(std::int64_t r0, std::int64_t r1, std::int64_t width, T* sums) {
-        gemm(context_, width, dim_, r1 - r0, 1, {gradients_.raw(), product_dtype<U>, tiling_.classes, true},
-             {at<U>(unit_x_) + r0 * ld_, product_dtype<U>, ld_, false}, r0 == 0 ? 0 : 1, sums, dtype_of<T>, dim_);
+        gemm(context_, padded(width), dim_, r1 - r0, 1, {tile_.data(), element<U>, tiling_.classes, true},
+             {of_sums(x_, x_of_sums_) + r0 * ld_, element<U>, ld_, false}, r0 == 0 ? 0 : 1, sums, element<T>, dim_);
     }
     /// sums [rows, D] (+)= gradient unit classes.
     void add_row_sums(std::int64_t r0, std::int64_t r1, std::int64_t k0, std::int64_t width, T* sums) {
-        gemm(context_, r1 - r0, dim_, width, 1, {gradients_.raw(), product_dtype<U>, tiling_.classes, false},
-             {unit_w_.raw(), product_dtype<U>, ld_, false}, k0 == 0 ? 0 : 1, sums + r0 * dim_, dtype_of<T>, dim_);
+        gemm(context_, r1 - r0, dim_, padded(width), 1, {tile_.data(), element<U>, tiling_.classes, false},
+             {of_sums(w_, w_of_sums_), element<U>, ld_, false}, k0 == 0 ? 0 : 1, sums + r0 * dim_, element<T>, dim_);
     }
 
   private:
-    void unit_rows(const Tensor& x, const Tensor& inverse_norm, std::int64_t count, U* out) {
-        if (count == 0) return;
-        launch_kernel(context_, unit_rows_kernel<T, U>, blocks_of(count, rows_per_block), threads, count, dim_, ld_,
-                      in<T>(x), in<T>(inverse_norm), out);
-        BF_CUDA(cudaGetLastError(), "rows ", count, ", D ", dim_);
+    static constexpr bool two_roundings = !std::is_same_v<C, U>;
+
+    static const U* of_sums(const Scratch<C>& cosines, const Scratch<U>& own) {
+        if constexpr (two_roundings)
+            return own.data();
+        else
+            return cosines.data();
+    }
+    /// x [n, D] as unit rows out [all, ld]; zeros beyond n.
+    template <class E>
+    void unit_rows(const Tensor& x, const Tensor& inverse_norm, std::int64_t all, E* out) {
+        if (all == 0) return;
+        launch_kernel(context_, unit_rows_kernel<T, E>, blocks_of(all, rows_per_block), threads, x.dim(0), all, dim_,
+                      ld_, in<T>(x), in<T>(inverse_norm), out);
+        BF_CUDA(cudaGetLastError(), "rows ", x.dim(0), ", D ", dim_);
     }
 
     Context& context_;
     const ClassifierWeights& weights_;
     std::int64_t rows_, classes_, dim_, ld_;
     Tiling tiling_;
-    Tensor unit_x_, unit_w_, tile_, gradients_, rows_data_;
+    Sums sums_;
+    Scratch<C> x_, w_, tile_;
+    Scratch<U> x_of_sums_, w_of_sums_;
+    Scratch<math::GradientRow<T>> rows_data_;
 };
 
 /// out (+)= through the normalisation of rows x [n, D], times weight and seed.
@@ -400,16 +476,16 @@ void launch_target_cosine(Context& context, const ClassifierRows& rows, const Cl
     BF_CUDA(cudaGetLastError(), "rows ", rows.count());
 }
 
-template <class T, class U>
+template <class T, class C, class U>
 void tiled_statistics(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
                       const Tensor& largest, const Tensor& sum) {
-    Tiles<T, U> tiles(context, weights, rows.count());
+    Tiles<T, C, U> tiles(context, weights, rows.count(), Sums::none);
     tiles.add_rows(rows, 0);
     tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
         tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
-            const T* tile = tiles.cosines(r0, r1, k1 - k0);
-            launch_kernel(context, statistics_kernel<T>, static_cast<unsigned>(r1 - r0), threads, tile,
-                          tiles.tiling().classes, k1 - k0, static_cast<T>(weights.scale),
+            const C* tile = tiles.cosines(r0, r1, k1 - k0);
+            launch_kernel(context, statistics_kernel<T, C>, static_cast<unsigned>(r1 - r0), row_threads, tile,
+                          tiles.tiling().classes, static_cast<int>(k1 - k0), static_cast<T>(weights.scale),
                           in<std::int64_t>(rows.labels) + r0, weights.class_begin + k0, k0 == 0, at<T>(largest) + r0,
                           at<T>(sum) + r0);
             BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
@@ -426,16 +502,16 @@ void launch_margin_rows(Context& context, const Margin& margin, double scale, co
     BF_CUDA(cudaGetLastError(), "rows ", rows.count());
 }
 
-template <class T, class U>
+template <class T, class C, class U>
 void tiled_dw(Context& context, const ClassifierRows* sets, int set_count, double row_weight, const Tensor& seed,
               const ClassifierWeights& weights, const Tensor& dw) {
     std::int64_t rows = 0;
     for (int s = 0; s < set_count; ++s) rows += sets[s].count();
     if (rows == 0) return;
-    Tiles<T, U> tiles(context, weights, rows);
+    Tiles<T, C, U> tiles(context, weights, rows, Sums::classes);
     std::int64_t begin = 0;
     for (int s = 0; s < set_count; begin += sets[s++].count())
-        if (sets[s].count() > 0) tiles.add_gradient_rows(sets[s], begin);
+        if (sets[s].count() > 0) tiles.add_rows(sets[s], begin);
     const Tensor sums = tiles.sums(tiles.tiling().classes);
     tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
         tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
@@ -447,11 +523,11 @@ void tiled_dw(Context& context, const ClassifierRows* sets, int set_count, doubl
     });
 }
 
-template <class T, class U>
+template <class T, class C, class U>
 void tiled_dx(Context& context, const ClassifierRows& rows, double row_weight, const Tensor& seed,
               const ClassifierWeights& weights, const Tensor& dx) {
-    Tiles<T, U> tiles(context, weights, rows.count());
-    tiles.add_gradient_rows(rows, 0);
+    Tiles<T, C, U> tiles(context, weights, rows.count(), Sums::rows);
+    tiles.add_rows(rows, 0);
     const Tensor sums = tiles.sums(rows.count());
     tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
         tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
@@ -490,7 +566,8 @@ void target_cosine(Context& context, const ClassifierRows& rows, const Classifie
 void classifier_statistics(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
                            const Tensor& largest, const Tensor& sum) {
     if (rows.count() == 0) return;
-    visit_products(weights, [&]<class T, class U>() { tiled_statistics<T, U>(context, rows, weights, largest, sum); });
+    visit_products(
+        weights, [&]<class T, class C, class U>() { tiled_statistics<T, C, U>(context, rows, weights, largest, sum); });
 }
 
 void margin_rows(Context& context, const Margin& margin, double scale, const ClassifierRows& rows,
@@ -501,14 +578,16 @@ void margin_rows(Context& context, const Margin& margin, double scale, const Cla
 
 void classifier_dw(Context& context, const ClassifierRows* sets, int set_count, double row_weight, const Tensor& seed,
                    const ClassifierWeights& weights, const Tensor& dw) {
-    visit_products(
-        weights, [&]<class T, class U>() { tiled_dw<T, U>(context, sets, set_count, row_weight, seed, weights, dw); });
+    visit_products(weights, [&]<class T, class C, class U>() {
+        tiled_dw<T, C, U>(context, sets, set_count, row_weight, seed, weights, dw);
+    });
 }
 
 void classifier_dx(Context& context, const ClassifierRows& rows, double row_weight, const Tensor& seed,
                    const ClassifierWeights& weights, const Tensor& dx) {
     if (rows.count() == 0) return;
-    visit_products(weights, [&]<class T, class U>() { tiled_dx<T, U>(context, rows, row_weight, seed, weights, dx); });
+    visit_products(
+        weights, [&]<class T, class C, class U>() { tiled_dx<T, C, U>(context, rows, row_weight, seed, weights, dx); });
 }
 
 void compensate(Context& context, const math::Compensation& rule, const Tensor& e, const Tensor& then,

@@ -15,9 +15,20 @@ namespace bf::cuda {
 
 namespace {
 
-cudaDataType_t type_of(DType dtype) {
-    if (dtype == DType::f64) return CUDA_R_64F;
-    return dtype == DType::bf16 ? CUDA_R_16BF : CUDA_R_32F;
+struct ElementFacts {
+    cudaDataType_t type;
+    std::size_t bytes;
+    const char* name;
+};
+
+ElementFacts facts_of(Element element) {
+    switch (element) {
+        case Element::f16: return {CUDA_R_16F, 2, "f16"};
+        case Element::bf16: return {CUDA_R_16BF, 2, "bf16"};
+        case Element::f32: return {CUDA_R_32F, 4, "f32"};
+        case Element::f64: break;
+    }
+    return {CUDA_R_64F, 8, "f64"};
 }
 
 /// Largest power of two up to 256 that divides the address: cuBLASLt's fast kernels want 16.
@@ -46,11 +57,11 @@ struct Problem {
     std::int64_t m, n, k;
     GemmOperand a, b;
     void* c;
-    DType c_dtype;
+    Element c_element;
     std::int64_t ldc;
     std::string sizes() const {
-        return concat("c [", m, ", ", n, "] ", name_of(c_dtype), " ld ", ldc, ", k ", k, ", operands ",
-                      name_of(a.dtype), " ld ", a.ld, a.transposed ? " transposed" : "", " and ld ", b.ld,
+        return concat("c [", m, ", ", n, "] ", facts_of(c_element).name, " ld ", ldc, ", k ", k, ", operands ",
+                      facts_of(a.element).name, " ld ", a.ld, a.transposed ? " transposed" : "", " and ld ", b.ld,
                       b.transposed ? " transposed" : "");
     }
 };
@@ -59,8 +70,8 @@ struct Problem {
 std::unique_ptr<Plan> make_plan(const Backend& gpu, const Problem& p) {
     auto made = std::make_unique<Plan>();
     Plan& plan = *made;
-    const bool wide = p.c_dtype == DType::f64;
-    const bool tf32 = gpu.tf32 && p.a.dtype == DType::f32;
+    const bool wide = p.c_element == Element::f64;
+    const bool tf32 = gpu.tf32 && p.a.element == Element::f32;
     const cublasComputeType_t compute =
         wide ? CUBLAS_COMPUTE_64F : (tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F);
     BF_CUDA(cublasLtMatmulDescInit(&plan.product, compute, wide ? CUDA_R_64F : CUDA_R_32F), p.sizes());
@@ -70,15 +81,15 @@ std::unique_ptr<Plan> make_plan(const Backend& gpu, const Problem& p) {
             p.sizes());
     BF_CUDA(cublasLtMatmulDescSetAttribute(&plan.product, CUBLASLT_MATMUL_DESC_TRANSB, &second_op, sizeof second_op),
             p.sizes());
-    const auto layout = [&](cublasLtMatrixLayoutOpaque_t& out, DType dtype, std::int64_t rows, std::int64_t cols,
+    const auto layout = [&](cublasLtMatrixLayoutOpaque_t& out, Element element, std::int64_t rows, std::int64_t cols,
                             std::int64_t ld) {
-        BF_CUDA(cublasLtMatrixLayoutInit(&out, type_of(dtype), static_cast<std::uint64_t>(rows),
+        BF_CUDA(cublasLtMatrixLayoutInit(&out, facts_of(element).type, static_cast<std::uint64_t>(rows),
                                          static_cast<std::uint64_t>(cols), ld),
                 p.sizes());
     };
-    layout(plan.first, p.b.dtype, p.b.transposed ? p.k : p.n, p.b.transposed ? p.n : p.k, p.b.ld);
-    layout(plan.second, p.a.dtype, p.a.transposed ? p.m : p.k, p.a.transposed ? p.k : p.m, p.a.ld);
-    layout(plan.result, p.c_dtype, p.n, p.m, p.ldc);
+    layout(plan.first, p.b.element, p.b.transposed ? p.k : p.n, p.b.transposed ? p.n : p.k, p.b.ld);
+    layout(plan.second, p.a.element, p.a.transposed ? p.m : p.k, p.a.transposed ? p.k : p.m, p.a.ld);
+    layout(plan.result, p.c_element, p.n, p.m, p.ldc);
 
     cublasLtMatmulPreferenceOpaque_t preference;
     BF_CUDA(cublasLtMatmulPreferenceInit(&preference), p.sizes());
@@ -115,8 +126,8 @@ Plan& plan_of(const Backend& gpu, const Problem& p) {
                   p.m,
                   p.n,
                   p.k,
-                  static_cast<std::int64_t>(p.a.dtype),
-                  static_cast<std::int64_t>(p.c_dtype),
+                  static_cast<std::int64_t>(p.a.element),
+                  static_cast<std::int64_t>(p.c_element),
                   p.a.ld,
                   p.b.ld,
                   p.ldc,
@@ -136,27 +147,35 @@ Plan& plan_of(const Backend& gpu, const Problem& p) {
 void scale_result(Context& context, const Problem& p, double beta) {
     if (beta == 1) return;
     if (beta == 0) {
-        const std::size_t element = size_of(p.c_dtype);
+        const std::size_t element = facts_of(p.c_element).bytes;
         BF_CUDA(cudaMemset2DAsync(p.c, static_cast<std::size_t>(p.ldc) * element, 0,
                                   static_cast<std::size_t>(p.n) * element, static_cast<std::size_t>(p.m),
                                   backend(context).stream),
                 p.sizes());
         return;
     }
-    const Tensor c = Tensor::over(p.c, {p.m * p.ldc}, {.dtype = p.c_dtype, .device = context.device});
+    const DType dtype =
+        p.c_element == Element::f64 ? DType::f64 : (p.c_element == Element::f32 ? DType::f32 : DType::bf16);
+    const Tensor c = Tensor::over(p.c, {p.m * p.ldc}, {.dtype = dtype, .device = context.device});
     axpby(context, beta, c, 0, c);
 }
 
 }  // namespace
 
+Element element_of(DType dtype) {
+    BF_CHECK(dtype == DType::f32 || dtype == DType::f64 || dtype == DType::bf16, "gemm", "dtype not supported; got ",
+             name_of(dtype), ", want f32, f64 or bf16");
+    return dtype == DType::f64 ? Element::f64 : (dtype == DType::f32 ? Element::f32 : Element::bf16);
+}
+
 void gemm(Context& context, std::int64_t m, std::int64_t n, std::int64_t k, double alpha, const GemmOperand& a,
-          const GemmOperand& b, double beta, void* c, DType c_dtype, std::int64_t ldc) {
-    const Problem p{m, n, k, a, b, c, c_dtype, ldc};
-    const bool same = a.dtype == b.dtype && a.dtype == c_dtype &&
-                      (c_dtype == DType::f32 || c_dtype == DType::f64 || c_dtype == DType::bf16);
-    const bool mixed = a.dtype == DType::bf16 && b.dtype == DType::bf16 && c_dtype == DType::f32;
-    BF_CHECK(same || mixed, "gemm", "dtypes not supported; got ", name_of(a.dtype), " times ", name_of(b.dtype),
-             " into ", name_of(c_dtype), ", want one of f32, f64, bf16, or bf16 into f32");
+          const GemmOperand& b, double beta, void* c, Element c_element, std::int64_t ldc) {
+    const Problem p{m, n, k, a, b, c, c_element, ldc};
+    const bool narrow = a.element == Element::f16 || a.element == Element::bf16;
+    BF_CHECK(a.element == b.element && (c_element == a.element || (narrow && c_element == Element::f32)), "gemm",
+             "elements not supported; got ", facts_of(a.element).name, " times ", facts_of(b.element).name, " into ",
+             facts_of(c_element).name, ", want one of all, or 16 bits into f32");
+    BF_CHECK(c_element != Element::f16 || beta == 0, "gemm", "a result in f16 is overwritten; got beta ", beta);
     if (m == 0 || n == 0) return;
     if (k == 0) return scale_result(context, p, beta);
     Backend& gpu = backend(context);
@@ -167,7 +186,7 @@ void gemm(Context& context, std::int64_t m, std::int64_t n, std::int64_t k, doub
         workspace =
             Tensor::empty({static_cast<std::int64_t>(plan.workspace)}, {.dtype = DType::u8, .device = context.device});
     const float alpha_f = static_cast<float>(alpha), beta_f = static_cast<float>(beta);
-    const bool wide = c_dtype == DType::f64;
+    const bool wide = c_element == Element::f64;
     const void *alpha_p = wide ? static_cast<const void*>(&alpha) : &alpha_f,
                *beta_p = wide ? static_cast<const void*>(&beta) : &beta_f;
     BF_CUDA(cublasLtMatmul(gpu.blas_lt, &plan.product, alpha_p, b.data, &plan.first, a.data, &plan.second, beta_p, c,
@@ -178,9 +197,10 @@ void gemm(Context& context, std::int64_t m, std::int64_t n, std::int64_t k, doub
 
 void gemm(Context& context, bool trans_a, bool trans_b, double alpha, const Tensor& a, const Tensor& b, double beta,
           const Tensor& c) {
-    const GemmOperand first{a.raw(), a.dtype(), a.dim(1), trans_a}, second{b.raw(), b.dtype(), b.dim(1), trans_b};
-    gemm(context, c.dim(0), c.dim(1), trans_a ? a.dim(0) : a.dim(1), alpha, first, second, beta, c.raw(), c.dtype(),
-         c.dim(1));
+    const GemmOperand first{a.raw(), element_of(a.dtype()), a.dim(1), trans_a},
+        second{b.raw(), element_of(b.dtype()), b.dim(1), trans_b};
+    gemm(context, c.dim(0), c.dim(1), trans_a ? a.dim(0) : a.dim(1), alpha, first, second, beta, c.raw(),
+         element_of(c.dtype()), c.dim(1));
 }
 
 }  // namespace bf::cuda

@@ -2,6 +2,7 @@
 #ifdef BF_CUDA_ON_CPU
 #include <cublasLt.h>
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 
 #include <cstdint>
 #include <vector>
@@ -27,6 +28,7 @@ Product& of(cublasLtMatmulDesc_t product) { return *reinterpret_cast<Product*>(p
 double read(const void* p, cudaDataType_t type, std::int64_t i = 0) {
     if (type == CUDA_R_64F) return static_cast<const double*>(p)[i];
     if (type == CUDA_R_32F) return static_cast<double>(static_cast<const float*>(p)[i]);
+    if (type == CUDA_R_16F) return static_cast<double>(__half2float(static_cast<const __half*>(p)[i]));
     return static_cast<double>(__bfloat162float(static_cast<const __nv_bfloat16*>(p)[i]));
 }
 void write(void* p, cudaDataType_t type, std::int64_t i, double value) {
@@ -34,6 +36,8 @@ void write(void* p, cudaDataType_t type, std::int64_t i, double value) {
         static_cast<double*>(p)[i] = value;
     else if (type == CUDA_R_32F)
         static_cast<float*>(p)[i] = static_cast<float>(value);
+    else if (type == CUDA_R_16F)
+        static_cast<__half*>(p)[i] = __float2half_rn(static_cast<float>(value));
     else
         static_cast<__nv_bfloat16*>(p)[i] = __float2bfloat16_rn(static_cast<float>(value));
 }

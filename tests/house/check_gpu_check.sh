@@ -19,8 +19,8 @@ echo 'echo "Stand-in GPU, 81559 MiB, 580.1"' | stub "$folder/bin/nvidia-smi"
 echo 'echo release 13.0' | stub "$folder/bin/nvcc"
 # where the test says so: a memory error, found before the time was up
 printf '%s\n' '[ "$WRONG" = memory ] && echo "Invalid __global__ write" && exit 124' 'exit 0' | stub "$folder/bin/compute-sanitizer"
-printf '%s\n' 'echo "\"Kernel Name\",\"gpu__time_duration.sum\""' 'echo "\"stand_in_kernel\",\"1500\""' | stub "$folder/bin/ncu"
-echo 'exit 127' | stub "$folder/bin/nsys"
+printf '%s\n' '[ "$1" = profile ] || echo "Time (%),Total Time (ns),Instances,Name"' \
+    '[ "$1" = profile ] || echo "100,1500,1,stand_in_kernel"' | stub "$folder/bin/nsys"
 stub "$folder/test_program" <<'STUB'
 #!/bin/sh
 case "$*" in *list_tests*) printf "Gpu.\n  Runs\n" && exit ;; esac

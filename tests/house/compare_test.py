@@ -129,21 +129,13 @@ class Compare(unittest.TestCase):
 
 
 class KernelTimes(unittest.TestCase):
-    def test_ncu(self):
-        lines = """==PROF== Connected to process 7
-cpu line, with, commas
-"ID","Kernel Name","Device","gpu__time_duration.sum"
-"","","","ns"
-"0","conv<a, b>(int)","0","1,500"
-what, a, program, prints
-"1","add","0","250"
-"2","conv<a, b>(int)","0","500"
-"""
-        self.assertEqual(kernel_times.times(lines.splitlines()), {"conv<a, b>(int)": [2, 2000.0], "add": [1, 250.0]})
-
     def test_nsys(self):
-        lines = ["Processing x", "Time (%),Total Time (ns),Instances,Name", '90.0,900,3,"f(a, b)"', "10.0,100,1,g"]
+        lines = ["Processing x, y, z, a", "Time (%),Total Time (ns),Instances,Name", '90.0,900,3,"f(a, b)"', "10.0,100,1,g", "a, program, prints, this"]
         self.assertEqual(kernel_times.times(lines), {"f(a, b)": [3, 900.0], "g": [1, 100.0]})
+
+    def test_trace(self):
+        lines = ["Name,Instances,Total Time (ns)", '"conv<a, b>(int)",2,2000', '"add",1,250', '"add",1,50']
+        self.assertEqual(kernel_times.times(lines), {"conv<a, b>(int)": [2, 2000.0], "add": [2, 300.0]})
 
     def test_nothing(self):
         self.assertEqual(kernel_times.times(["==ERROR== no", "a,b"]), {})

@@ -95,7 +95,9 @@ void sums(const Rows& x, const Rows& w, double scale, const Tile& tile, Values& 
         for (std::size_t r0 = 0; r0 < x.n; r0 += tile.rows)
             for (std::size_t r = r0; r < std::min(x.n, r0 + tile.rows); ++r)
                 for (std::size_t k = k0; k < std::min(w.n, k0 + tile.classes); ++k) {
-                    const double g = x.gradient[r](cosine(x, r, w, k), scale, static_cast<long long>(k));
+                    const auto& row = x.gradient[r];
+                    const double g =
+                        row.label == static_cast<long long>(k) ? row.own() : row.other(cosine(x, r, w, k), scale);
                     for (std::size_t d = 0; d < x.dim; ++d) {
                         row_sums[r * x.dim + d] += g * w.unit[k * x.dim + d];
                         class_sums[k * x.dim + d] += g * x.unit[r * x.dim + d];

@@ -39,7 +39,8 @@ struct OnlineSum {
             sum = sum == T(0) ? T(0) : sum * tile_exp(largest - top);
             largest = top;
         }
-        for (int i = 0; i < N; ++i) sum += values[i] == none ? T(0) : tile_exp(values[i] - top);
+        const T from = top == none ? T(0) : top;  // "no value" less itself would be no number
+        for (int i = 0; i < N; ++i) sum += tile_exp(values[i] - from);
     }
     /// Takes in the sum of other values.
     BF_HD void join(const OnlineSum& other) {
@@ -60,11 +61,10 @@ struct GradientRow {
     T log_sum_exp, target_logit, slope;
     long long label;  ///< global class number
 
-    /// d loss / d logit of class k from its cosine; the own class takes its logit and slope from the margin.
-    BF_HD T operator()(T cosine, T scale, long long k) const {
-        return k == label ? (tile_exp(target_logit - log_sum_exp) - T(1)) * slope
-                          : tile_exp(tile_logit(cosine, scale) - log_sum_exp);
-    }
+    /// d loss / d logit of the own class, which takes its logit and slope from the margin.
+    BF_HD T own() const { return (tile_exp(target_logit - log_sum_exp) - T(1)) * slope; }
+    /// d loss / d logit of another class from its cosine.
+    BF_HD T other(T cosine, T scale) const { return tile_exp(tile_logit(cosine, scale) - log_sum_exp); }
 };
 
 /// Gradient of a raw row from the gradient g of its unit row: factor (g - u (u . g)) / |row|, u = row inverse_norm.
