@@ -23,17 +23,10 @@ constexpr int row_threads = 128;  // for one row of a tile
 // With products of 16 bits cosines are halves: of unit rows they need no exponent, and their 11 bits keep what the 8 of
 // bf16 would lose. Gradients of logits, which do need it, take their place in bf16.
 //
-// 64 MiB a tile: larger products are worth more than tiles that stay in the L2 of a Hopper (50 MB). 33,024 rows x
-// 85,742 classes took 33.0 ms in 1,024 x 8,192 halves, 29.3 in 2,048 x 8,192, 28.6 in 4,096 x 4,096 and 27.7 in
-// 4,096 x 8,192 (H100, docs/gpu-status.md). Sums of classes are at most half a tile's bytes, so scratch at D = 512 is
-// below 200 MiB.
-#ifndef BF_TILE_LOG2
-#define BF_TILE_LOG2 26
-#define BF_TILE_ROWS 4096
-#define BF_TILE_CLASSES 16384
-#endif
-constexpr std::int64_t tile_bytes = std::int64_t{1} << BF_TILE_LOG2, most_rows = BF_TILE_ROWS,
-                       most_classes = BF_TILE_CLASSES;
+// 128 MiB a tile: larger products are worth more than tiles that stay in the L2 of a Hopper (50 MB). 33,024 rows x
+// 85,742 classes took 25.8 ms in tiles of 32 MiB, 25.0 of 64 and 23.1 of 128 (H100,
+// benchmarks/results/2026-11-27-h100/). Sums of classes take at most half as much again.
+constexpr std::int64_t tile_bytes = std::int64_t{128} << 20, most_rows = 8192, most_classes = 16384;
 
 /// Length of the tiles that cut `total` into equal parts of at most `most`, a multiple of 128.
 std::int64_t even_tiles(std::int64_t total, std::int64_t most) {

@@ -116,7 +116,7 @@ TEST(ClassifierCuda, AgreesWithCpuOverSeveralTiles) {
     SKIP_WITHOUT_GPU();
     // One tile and more of rows and of classes, numbers of classes and D that fill no 16 bytes.
     const std::int64_t sizes[][4] = {
-        {37, 4200, 1003, 40}, {5, 300, 33001, 24}, {3, 5, 11, 7}, {128, 1, 17000, 64}, {1, 1, 1, 1}};
+        {37, 8300, 1003, 40}, {5, 300, 33001, 24}, {3, 5, 11, 7}, {128, 1, 17000, 64}, {1, 1, 1, 1}};
     for (const auto& [b, q, k, d] : sizes)
         for (const DType dtype : {DType::f64, DType::f32}) {
             SCOPED_TRACE(bf::concat(bf::name_of(dtype), " B ", b, " Q ", q, " K ", k, " D ", d));
