@@ -40,7 +40,7 @@ struct ImportArguments {
 struct PackArguments {
     std::string images, list, pairs, kind = "lfw", out, layout = "insightface";
     std::uint64_t seed = 1;
-    int protocol = 2;
+    int protocol = 2, size = 0, quality = 95;  ///< size 0: as the files are
     double max_bad_share = 0.01;
     bool exclude_bad = false, force = false;
 };

@@ -281,12 +281,19 @@ void add_pack(CLI::App& app, Chosen& chosen) {
     c->add_option("--seed", a->seed, "Of the shuffled order");
     c->add_option("--protocol", a->protocol, "Pickle of the .bin: 2 as the published ones (Python 2), or 4 (Python 3)")
         ->check(CLI::IsMember({2, 4}));
+    CLI::Option* size =
+        c->add_option("--size", a->size,
+                      "Store images of another size as JPEG of SIZE x SIZE: the largest centred square, "
+                      "resized; without it no pixel changes")
+            ->check(CLI::Range(8, 1024));
+    c->add_option("--quality", a->quality, "Of the JPEGs that --size makes")->check(CLI::Range(1, 100))->needs(size);
     c->add_flag("--exclude-bad", a->exclude_bad, "Leave damaged images out; without it they are an error (exit 3)");
     c->add_option("--max-bad-share", a->max_bad_share, "Share of images that --exclude-bad may leave out")
         ->check(CLI::Range(0.0, 1.0));
     c->add_flag("--force", a->force, "Replace files that are there");
     c->footer(
-        "Files are stored byte for byte as they are. Each is decoded first; the order of the records does not "
+        "Files are stored byte for byte as they are, unless --size changes them. Each is decoded first; the order of "
+        "the records does not "
         "depend on the number of threads (BF_THREADS).");
     c->callback([a, &chosen] { chosen = [a] { return run_pack(*a); }; });
 }

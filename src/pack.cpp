@@ -6,8 +6,10 @@
 
 #include "bf/base/random.hpp"
 #include "bf/core/parallel.hpp"
+#include "bf/data/encode.hpp"
 #include "bf/data/file_dataset.hpp"
 #include "bf/data/pairs.hpp"
+#include "bf/data/transform.hpp"
 #include "bf/io/atomic_file.hpp"
 #include "bf/io/lines.hpp"
 #include "bf/io/record_index.hpp"
@@ -48,22 +50,25 @@ Entries read_im2rec_list(const fs::path& list, const fs::path& root) {
     return entries;
 }
 
-/// What the look at all images before packing tells.
+/// Whether an image is stored as it is. size 0: all are.
+bool fits(const Image& image, int size) { return size == 0 || (image.width == size && image.height == size); }
+
+/// What the look at all images before packing tells; sizes and formats are those that will be stored.
 struct Checked {
     std::vector<std::string> wrong;  ///< a line for each image: empty, or what is wrong with it
-    std::size_t bad = 0, not_jpeg = 0;
+    std::size_t bad = 0, not_jpeg = 0, resized = 0;
     int width = 0, height = 0;  ///< 0: they differ
 };
 
 template <class PathOf>
-Checked check_images(std::size_t count, PathOf&& path_of) {
+Checked check_images(std::size_t count, int size, PathOf&& path_of) {
     Checked all;
     all.wrong.resize(count);
     WorkProgress progress("images checked", count);
     constexpr std::size_t block = 512;
     struct Facts {
         int width = 0, height = 0;
-        bool jpeg = true;
+        bool jpeg = true, resized = false;
     };
     bool same = true;
     for (std::size_t from = 0; from < count; from += block) {
@@ -74,7 +79,10 @@ Checked check_images(std::size_t count, PathOf&& path_of) {
                     const fs::path& path = path_of(from + i);
                     const Bytes bytes = file_bytes(path);
                     const Image image = decode_image(bytes, path.string());
-                    facts[i] = {image.width, image.height, bytes[0] == std::byte{0xff}};
+                    if (fits(image, size))
+                        facts[i] = {image.width, image.height, bytes[0] == std::byte{0xff}};
+                    else
+                        facts[i] = {size, size, true, true};
                 } catch (const Error& e) {
                     if (e.code() != ErrorCode::data) throw;
                     all.wrong[from + i] = e.what();
@@ -86,6 +94,7 @@ Checked check_images(std::size_t count, PathOf&& path_of) {
                 continue;
             }
             all.not_jpeg += !facts[i].jpeg;
+            all.resized += facts[i].resized;
             if (all.width == 0) all.width = facts[i].width, all.height = facts[i].height;
             same = same && facts[i].width == all.width && facts[i].height == all.height;
         }
@@ -144,16 +153,25 @@ class PackFile {
     std::uint64_t written_ = 0;
 };
 
+/// The bytes to store of a file: its own, or with a size that its image does not have a JPEG of the image resized.
+Bytes stored_bytes(const fs::path& path, const PackArguments& a) {
+    Bytes bytes = file_bytes(path);
+    if (a.size == 0) return bytes;
+    const Image image = decode_image(bytes, path.string());
+    if (fits(image, a.size)) return bytes;
+    return encode_jpeg(to_square(image, a.size), a.quality);
+}
+
 /// Calls write(i, bytes) for the files 0..count-1 in order; they are read ahead by threads.
 template <class PathOf, class Write>
-void copy_files(std::size_t count, const char* what, PathOf&& path_of, Write&& write) {
-    WorkProgress progress(what, count);
+void copy_files(std::size_t count, const PackArguments& a, PathOf&& path_of, Write&& write) {
+    WorkProgress progress("images packed", count);
     constexpr std::size_t block = 64;
     for (std::size_t from = 0; from < count; from += block) {
         std::vector<Bytes> files(std::min(block, count - from));
         parallel_for(static_cast<std::int64_t>(files.size()), 4, [&](std::int64_t begin, std::int64_t end) {
             for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i)
-                files[i] = file_bytes(path_of(from + i));
+                files[i] = stored_bytes(path_of(from + i), a);
         });
         for (std::size_t i = 0; i < files.size(); ++i) write(from + i, files[i]);
         progress.show(from + files.size());
@@ -178,7 +196,7 @@ int pack_records(const PackArguments& a) {
                       : fs::path(a.list).extension() == ".lst" ? read_im2rec_list(a.list, root)
                                                                : read_list(a.list, root);
     const Checked checked =
-        check_images(entries.size(), [&](std::size_t i) -> const fs::path& { return entries[i].path; });
+        check_images(entries.size(), a.size, [&](std::size_t i) -> const fs::path& { return entries[i].path; });
     judge(checked, a.exclude_bad, a.max_bad_share);
     Entries kept;
     for (std::size_t i = 0; i < entries.size(); ++i)
@@ -207,7 +225,7 @@ int pack_records(const PackArguments& a) {
     std::uint32_t key = shuffled ? 0 : 1;
     std::vector<std::uint32_t> first_keys;
     copy_files(
-        kept.size(), "images packed", [&](std::size_t i) -> const fs::path& { return kept[i].path; },
+        kept.size(), a, [&](std::size_t i) -> const fs::path& { return kept[i].path; },
         [&](std::size_t i, const Bytes& image) {
             const auto label = kept[i].label;
             if (!shuffled && static_cast<std::size_t>(label) == first_keys.size()) first_keys.push_back(key);
@@ -237,6 +255,7 @@ int pack_records(const PackArguments& a) {
                      checked.not_jpeg);
     std::printf("%s.rec: %zu images of %lld identities, %s layout, %llu bytes", a.out.c_str(), kept.size(),
                 static_cast<long long>(identities), a.layout.c_str(), static_cast<unsigned long long>(size));
+    if (checked.resized) std::printf("; %zu resized to %d x %d", checked.resized, a.size, a.size);
     std::printf("%s\n", checked.bad ? concat("; ", checked.bad, " damaged left out").c_str() : "");
     return 0;
 }
@@ -248,7 +267,8 @@ int pack_pairs(const PackArguments& a) {
     const VerificationPairs pairs =
         a.kind == "lfw" ? read_lfw_pairs(a.pairs, a.images) : read_pair_list(a.pairs, a.images);
     const auto& paths = pairs.paths;
-    const Checked checked = check_images(paths.size(), [&](std::size_t i) -> const fs::path& { return paths[i]; });
+    const Checked checked =
+        check_images(paths.size(), a.size, [&](std::size_t i) -> const fs::path& { return paths[i]; });
     judge(checked, false, 0);  // a protocol with pairs left out would be another one
     PackFile out(a.out);
     const bool old = a.protocol == 2;
@@ -257,7 +277,7 @@ int pack_pairs(const PackArguments& a) {
     memoize();
     out.text("(");
     copy_files(
-        2 * pairs.pairs.size(), "images packed",
+        2 * pairs.pairs.size(), a,
         [&](std::size_t i) -> const fs::path& {
             const auto& [x, y] = pairs.pairs[i / 2];
             return paths[static_cast<std::size_t>(i % 2 ? y : x)];
@@ -278,9 +298,10 @@ int pack_pairs(const PackArguments& a) {
     memoize();
     out.text(".");
     const std::uint64_t size = out.commit();
-    std::printf("%s: %zu pairs (%lld of one identity) of %zu images, %llu bytes\n", a.out.c_str(), pairs.pairs.size(),
+    std::printf("%s: %zu pairs (%lld of one identity) of %zu images, %llu bytes", a.out.c_str(), pairs.pairs.size(),
                 static_cast<long long>(std::count(pairs.same.begin(), pairs.same.end(), 1)), paths.size(),
                 static_cast<unsigned long long>(size));
+    std::printf("%s\n", checked.resized ? concat("; ", checked.resized, " resized").c_str() : "");
     return 0;
 }
 
@@ -290,6 +311,7 @@ int run_pack(const PackArguments& a) {
     BF_CHECK(a.pairs.empty() || a.list.empty(), "pack", "both --list and --pairs; hint: a record file or a .bin");
     BF_CHECK(a.pairs.empty() || !a.images.empty(), "pack",
              "--pairs: want --images, the folder its paths are relative to");
+    if (a.size > 0) check_can_encode("a.jpg");
     BF_CHECK(!a.images.empty() || !a.list.empty(), "pack",
              "want --images FOLDER (one sub-folder an identity), or --list FILE");
     return a.pairs.empty() ? pack_records(a) : pack_pairs(a);

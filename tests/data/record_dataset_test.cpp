@@ -6,6 +6,7 @@
 #include <fstream>
 #include <map>
 
+#include "bf/data/encode.hpp"
 #include "bf/data/loader.hpp"
 #include "bf/io/json.hpp"
 #include "errors.hpp"
@@ -70,6 +71,24 @@ std::vector<std::int64_t> labels(const bf::Dataset& d) {
     std::vector<std::int64_t> all;
     for (std::int64_t i = 0; i < d.size(); ++i) all.push_back(d.label(i));
     return all;
+}
+
+TEST(RecordDataset, LargeJpegsAreDecodedSmallWhereThatIsEnough) {
+    bf::Image large(64, 48);
+    for (std::size_t i = 0; i < large.pixels.size(); ++i) large.pixels[i] = static_cast<std::uint8_t>(i / 97);
+    const Bytes jpeg = bf::encode_jpeg(large);
+    Bytes payload = bf::ImageRecordHeader::bytes(0, {}, 1);
+    payload.insert(payload.end(), jpeg.begin(), jpeg.end());
+    Made made;
+    made.add(1, payload);
+    const bf::RecordDataset records = made.open();
+    bf::Image loaded;
+    for (const int wanted : {0, 49, 24, 12}) {
+        records.load(0, wanted, loaded);
+        EXPECT_EQ(loaded.pixels, bf::decode_image(jpeg, "a file", {.wanted_side = wanted}).pixels) << wanted;
+    }
+    EXPECT_EQ(loaded.height, 12);
+    EXPECT_EQ(records.image(0).height, 48);
 }
 
 TEST(RecordDataset, InsightFaceTiny) {

@@ -1,7 +1,9 @@
 // bf pack and bf index as a user meets them, and a run on what they made.
 #include <gtest/gtest.h>
 
+#include "bf/data/encode.hpp"
 #include "bf/data/record_dataset.hpp"
+#include "bf/data/transform.hpp"
 #include "program.hpp"
 
 namespace {
@@ -52,6 +54,33 @@ TEST_F(Pack, AFolderBecomesWhatAnIndependentWriterMakes) {
         run("pack --force --list " + path("list.tsv") + " --images " + path("faces") + " --out " + path("two/train")),
         0, "3 images of 2");
     EXPECT_EQ(read(root / "two/train.lst"), "1\t0\tann/0.pgm\n2\t1\tzoe/b.pgm\n3\t1\tzoe/a.pgm\n");
+}
+
+TEST_F(Pack, ASizeMakesJpegsOfWhatHasAnother) {
+    const auto write_grey = [&](const std::string& name, int width, int height) {
+        bf::Image image(width, height);
+        std::fill(image.pixels.begin(), image.pixels.end(), std::uint8_t{90});
+        bf::write_image(root / name, image);
+    };
+    write_grey("faces/bob/y.jpg", 60, 40);
+    write_grey("faces/bob/z.png", 16, 16);
+    const std::string pack = "pack --images " + path("faces") + " --out " + path("train") + " --size 16";
+    expect(run(pack + " --quality 0"), 2, "--quality");
+    expect(run(pack + "0000"), 2, "--size");
+    expect(run("pack --images " + path("faces") + " --out " + path("train") + " --quality 90"), 2, "--size");
+    expect(run(pack + " --quality 90"), 0, "; 7 resized to 16 x 16");
+    EXPECT_EQ(read(root / "property"), "3,16,16\n");
+    const bf::RecordDataset records(root / "train.rec");
+    ASSERT_EQ(records.size(), 8);
+    for (int i = 0; i < 8; ++i) {
+        const bf::Image image = records.image(i);
+        EXPECT_EQ(image.width, 16);
+        EXPECT_EQ(image.height, 16);
+    }
+    EXPECT_EQ(records.encoded(3), bf::encode_jpeg(bf::to_square(bf::read_image(root / "faces/bob/y.jpg"), 16), 90));
+    const std::string png = read(root / "faces/bob/z.png");
+    const auto kept = records.encoded(4);
+    EXPECT_EQ(std::string(reinterpret_cast<const char*>(kept.data()), kept.size()), png);
 }
 
 TEST_F(Pack, ShuffledOrderComesFromTheSeedAlone) {

@@ -64,12 +64,19 @@ class RecordDataset : public Dataset {
     std::int64_t label(std::int64_t i) const override { return at(i).label & ~unreadable; }
     std::string name(std::int64_t i) const override { return source_->name() + "#key " + std::to_string(at(i).key); }
     Image image(std::int64_t i) const override {
+        Image image;
+        load(i, 0, image);
+        return image;
+    }
+    void load(std::int64_t i, int wanted_side, Image& into) const override {
         const std::string called = concat(name(i), " (byte ", at(i).offset, ")");
         const std::vector<std::byte> payload = read(i, called);
         // its pixels may be sound: with another image's label they would teach something wrong
         BF_CHECK_DATA(!(at(i).label & unreadable), called,
                       "its label cannot be read, or is no whole number in 0..2^24");
-        return decode_image(std::span(payload).subspan(image_begin(payload, called)), called, decode_);
+        DecodeLimits limits = decode_;
+        if (wanted_side > 0) limits.wanted_side = wanted_side;
+        decode_image(std::span(payload).subspan(image_begin(payload, called)), called, into, limits);
     }
     /// The file of image i (JPEG or PNG) as it stands in its record.
     std::vector<std::byte> encoded(std::int64_t i) const {
