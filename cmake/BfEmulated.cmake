@@ -5,3 +5,4 @@ target_compile_definitions(bf_emulated PUBLIC BF_HAVE_CUDA=1 BF_EMULATED_DEVICE=
 target_include_directories(bf_emulated PRIVATE ${PROJECT_SOURCE_DIR})
 # Its kernels are those of bf_cpu, which links it in turn: static libraries may.
 target_link_libraries(bf_emulated PUBLIC bf_headers PRIVATE bf_warnings bf_cpu)
+target_compile_options(bf_emulated PRIVATE ${BF_KERNEL_FLAGS})

@@ -160,6 +160,20 @@ Tensor as_f32(const Tensor& t) {
     return out;
 }
 
+/// The file's own normalisation as an input format. Its graph takes pixels 0..255, or 0..1 if only that leaves the
+/// network values of a few units.
+InputFormat input_of(const OnnxNormalisation& n) {
+    double most = 0;
+    for (const double scale : n.scale) most = std::max(most, std::abs(scale));
+    const double unit = most > 0.25 ? 255 : 1;
+    InputFormat input;
+    for (std::size_t c = 0; c < 3; ++c) {
+        input.scale[c] = static_cast<float>(n.scale[c] / unit);
+        input.shift[c] = static_cast<float>(n.shift[c]);
+    }
+    return input;
+}
+
 void print_list(const char* what, const std::vector<std::string>& all) {
     std::printf("%-11s %zu%s\n", what, all.size(), all.empty() ? "" : ":");
     for (std::size_t i = 0; i < all.size() && i < 20; ++i) std::printf("  %s\n", printable(all[i]).c_str());
@@ -244,11 +258,16 @@ int run_import(const ImportArguments& a) {
         else
             unexpected.push_back(name + " " + t.shape().str());
     }
+    const auto own = said.find("bf.input");
+    InputFormat input = facts.input;
+    if (!a.input.empty())
+        input = a.input == "imagenet" ? imagenet_input() : InputFormat{.bgr = a.input == "bgr"};
+    else if (own != said.end())
+        input = parse_input_format(own->second, a.in);
+    else if (onnx.normalisation)
+        input = input_of(*onnx.normalisation);
     const bool complete = missing.empty() && mismatched.empty(), write = complete || (a.allow_missing && matched > 0);
     if (write) {
-        const auto own = said.find("bf.input");
-        InputFormat input = own == said.end() ? facts.input : parse_input_format(own->second, a.in);
-        if (!a.input.empty()) input = a.input == "imagenet" ? imagenet_input() : InputFormat{.bgr = a.input == "bgr"};
         save_safetensors(a.out, state,
                          {{"bf.version", version},
                           {"bf.network", facts.name},
@@ -260,18 +279,20 @@ int run_import(const ImportArguments& a) {
         std::printf(
             "{\"kind\":\"import\",\"in\":%s,\"format\":%s,\"network\":%s,\"embedding_size\":%lld,\"image_size\":%lld,"
             "\"prefix\":%s,\"matched\":%zu,\"counters\":%zu,\"missing\":%s,\"mismatched\":%s,\"unexpected\":%s,"
-            "\"folded\":%s,\"notes\":%s,\"out\":%s}\n",
+            "\"folded\":%s,\"input\":%s,\"notes\":%s,\"out\":%s}\n",
             json_quote(a.in).c_str(), json_quote(weights.kind).c_str(), json_quote(facts.name).c_str(),
             static_cast<long long>(options.embedding_size), static_cast<long long>(options.image_size),
             json_quote(match.prefix).c_str(), matched, counters, json_list(missing).c_str(),
             json_list(mismatched).c_str(), json_list(unexpected).c_str(), json_list(onnx.folded).c_str(),
-            json_list(onnx.notes).c_str(), write ? json_quote(a.out).c_str() : "null");
+            json_quote(to_text(input)).c_str(), json_list(onnx.notes).c_str(),
+            write ? json_quote(a.out).c_str() : "null");
     } else {
         std::printf("%s: %s of %zu tensors\nnetwork     %s (%s), %lld-d, images %lld x %lld%s\n", a.in.c_str(),
                     weights.kind.c_str(), tensors.size(), facts.name.c_str(),
                     match.named ? "as named" : "by names and sizes", static_cast<long long>(options.embedding_size),
                     static_cast<long long>(options.image_size), static_cast<long long>(options.image_size),
                     match.prefix.empty() ? "" : concat("\nprefix      ", printable(match.prefix)).c_str());
+        std::printf("input       %s\n", to_text(input).c_str());
         std::printf("%-11s %zu of %zu\n", "matched", matched, state.size());
         print_list("missing", missing);
         print_list("mismatched", mismatched);

@@ -124,6 +124,51 @@ TEST_F(Import, OnnxByNamesAndByStructure) {
     expect_imported();
 }
 
+TEST_F(Import, TheNormalisationOfAnOnnxFileIsTakenOver) {
+    const auto net = bf::make_network("iresnet_small", {.embedding_size = 16, .image_size = 32});
+    net->load_state(state);
+    net->eval();
+    const bf::OnnxModel plain = bf::export_onnx(*net, {.sample = {3, 32, 32}});
+    // in front: (mean - x) / deviation, one value a channel; `unit` 255 where the graph takes 0..1
+    const auto with = [&](float unit, const std::string& last) {
+        bf::OnnxModel graph = plain;
+        graph.metadata.clear();
+        Tensor mean = Tensor::empty({3, 1, 1}), deviation = bf::full({1}, -64.0 / unit, bf::DType::f32);
+        for (int c = 0; c < 3; ++c) mean.data<float>()[c] = static_cast<float>(120 + c) / unit;
+        graph.initialisers.emplace_back("mean", mean);
+        graph.initialisers.emplace_back("deviation", deviation);
+        for (bf::OnnxNode& node : graph.nodes)
+            for (std::string& input : node.inputs)
+                if (input == "input") input = "normalised";
+        graph.nodes.insert(
+            graph.nodes.begin(),
+            {{.op = "Sub", .name = "centre", .inputs = {"mean", "input"}, .outputs = {"centred"}},
+             {.op = last, .name = "scale", .inputs = {"centred", "deviation"}, .outputs = {"normalised"}}});
+        bf::save_onnx(root / "own.onnx", graph);
+    };
+    for (const float unit : {1.0f, 255.0f}) {
+        with(unit, "Div");
+        const Outcome o = import("own.onnx");
+        EXPECT_EQ(o.code, 0) << o.output;
+        EXPECT_TRUE(has(o.output, "the file normalises its input itself: Sub \"centre\", Div \"scale\"")) << o.output;
+        EXPECT_TRUE(has(o.output, "unexpected  0\n")) << o.output;
+        const auto input = bf::load_safetensors(root / "out.safetensors").metadata.at("bf.input");
+        const bf::InputFormat format = bf::parse_input_format(input, "");
+        EXPECT_FLOAT_EQ(format.scale[1], 1.0f / 64);
+        EXPECT_FLOAT_EQ(format.shift[2], -122.0f / 64);
+        expect_imported();
+    }
+    with(1, "Add");
+    EXPECT_EQ(import("own.onnx", "--input bgr").code, 0);
+    EXPECT_EQ(bf::load_safetensors(root / "out.safetensors").metadata.at("bf.input"), bf::to_text({.bgr = true}));
+    with(1, "Pow");
+    const Outcome o = import("own.onnx");
+    EXPECT_EQ(o.code, 0) << o.output;
+    EXPECT_TRUE(has(o.output, "in a way that no input format has: Sub \"centre\" and more")) << o.output;
+    EXPECT_TRUE(has(o.output, "unexpected  1:\n  deviation")) << o.output;
+    EXPECT_EQ(bf::load_safetensors(root / "out.safetensors").metadata.at("bf.input"), bf::to_text({}));
+}
+
 TEST_F(Import, WhatDoesNotFitIsListedAndStops) {
     StateDict other = state;
     other.erase("layer2.0.conv1.weight");

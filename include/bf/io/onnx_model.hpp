@@ -28,7 +28,7 @@ struct OnnxAttribute {
 struct OnnxNode {
     std::string op, name;
     std::vector<std::string> inputs, outputs;
-    std::vector<OnnxAttribute> attributes;
+    std::vector<OnnxAttribute> attributes{};
 
     /// nullptr: there is none of that name
     const OnnxAttribute* find(const std::string& key) const {

@@ -1,4 +1,8 @@
 #pragma once
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -7,13 +11,19 @@
 
 namespace bf {
 
+/// What a file's graph makes of its input before the network: x * scale + shift, channel by channel.
+struct OnnxNormalisation {
+    std::array<double, 3> scale{1, 1, 1}, shift{0, 0, 0};
+};
+
 /// A network's parameters and buffers as they were found in an ONNX model of another program.
 struct OnnxMatch {
     StateDict state;                  ///< all names of the network; for Module::load_state()
     bool by_names = false;            ///< the file has the network's own names; else they were found by structure
     std::vector<std::string> folded;  ///< batch norms that the file has folded into the layer before: they become x + b
     std::vector<std::string> unused;  ///< tensors of the file that the network has no place for
-    std::vector<std::string> notes;   ///< what else is good to know: "the file normalises its input (Sub, Mul)"
+    std::optional<OnnxNormalisation> normalisation;  ///< the file's own, where its graph begins with one
+    std::vector<std::string> notes;                  ///< what else is good to know
 };
 
 namespace detail {
@@ -33,6 +43,7 @@ class OnnxMatcher {
     OnnxMatch run() {
         match_names();
         if (!match_.by_names) match_structure();
+        normalisation();
         for (const auto& [key, t] : file_.initialisers)
             if (!used_.count(key)) match_.unused.push_back(key);
         return std::move(match_);
@@ -40,6 +51,7 @@ class OnnxMatcher {
 
   private:
     using Pair = std::pair<std::string, std::string>;  ///< a value of the network, one of the file
+    static constexpr int most_steps = 8;               ///< of a normalisation
 
     void match_names() {
         for (const auto& [key, t] : state_) {
@@ -145,14 +157,69 @@ class OnnxMatcher {
     }
     /// What is left of the file where the network begins: nothing, or a normalisation by constants.
     void input(std::string value) {
-        for (int i = 0; i < 8; ++i) {
+        for (int i = 0; i < most_steps; ++i) {
             const OnnxNode* b = their_node(value);
             if (!b) return;
             if (!by_constant(*b)) part("the input", b, "want the file's input");
-            match_.notes.push_back("the file normalises its input itself: " + b->op + " \"" + b->name + "\"");
             value = b->inputs[tensor(*b, 0) ? 1 : 0];
         }
-        fail(ErrorCode::data, name_, "more than 8 nodes in front of the network");
+        fail(ErrorCode::data, name_, "more than ", most_steps, " nodes in front of the network");
+    }
+    /// Follows the file's input through constants of one value or one a channel, up to the network.
+    void normalisation() {
+        std::string value;
+        for (const OnnxValue& in : file_.inputs)
+            if (!tensors_.count(in.name)) value = value.empty() ? in.name : value;
+        OnnxNormalisation all;
+        std::string steps;
+        for (int i = 0; i < most_steps; ++i) {
+            const OnnxNode* next = nullptr;
+            for (const OnnxNode& n : file_.nodes)
+                if (by_constant(n) && resolve(n.inputs[tensor(n, 0) ? 1 : 0]) == value) next = &n;
+            if (!next) break;
+            const std::size_t at = tensor(*next, 0) ? 0 : 1;
+            const std::string what = next->op + " \"" + next->name + "\"";
+            if (!take(all, *next, *tensor(*next, at), at == 0)) {
+                match_.notes.push_back("the file changes its input itself, in a way that no input format has: " + what);
+                return;
+            }
+            used_.insert(resolve(next->inputs[at]));
+            steps += (steps.empty() ? "" : ", ") + what;
+            value = next->outputs[0];
+        }
+        if (steps.empty()) return;
+        const bool ends = std::any_of(file_.nodes.begin(), file_.nodes.end(), [&](const OnnxNode& n) {
+            return n.op == "Conv" && !n.inputs.empty() && resolve(n.inputs[0]) == value;
+        });
+        if (!ends) {
+            match_.notes.push_back("the file changes its input itself, in a way that no input format has: " + steps +
+                                   " and more");
+            return;
+        }
+        match_.normalisation = all;
+        match_.notes.push_back("the file normalises its input itself: " + steps);
+    }
+    /// Takes one step into x * scale + shift; false where it is of another kind.
+    static bool take(OnnxNormalisation& all, const OnnxNode& n, const Tensor& constant, bool constant_first) {
+        const std::int64_t count = constant.numel(), rank = constant.rank();
+        const bool by_channel = count == 3 && rank >= 3 && constant.dim(rank - 3) == 3;
+        if ((count != 1 && !by_channel) || constant.dtype() != DType::f32 || (n.op == "Div" && constant_first))
+            return false;
+        for (std::size_t c = 0; c < 3; ++c) {
+            const double k = constant.data<float>()[count == 1 ? 0 : c];
+            double &scale = all.scale[c], &shift = all.shift[c];
+            if (n.op == "Mul" || n.op == "Div") {
+                scale = n.op == "Mul" ? scale * k : scale / k;
+                shift = n.op == "Mul" ? shift * k : shift / k;
+            } else if (n.op == "Add") {
+                shift += k;
+            } else {
+                scale = constant_first ? -scale : scale;
+                shift = constant_first ? k - shift : shift - k;
+            }
+            if (!std::isfinite(scale) || !std::isfinite(shift)) return false;
+        }
+        return true;
     }
     void batch_norm(const OnnxNode& a, const OnnxNode& b) {
         for (std::size_t i = 1; i <= 4; ++i) assign(a.inputs[i], b, i);
