@@ -10,8 +10,8 @@
 #include "bf/io/atomic_file.hpp"
 #include "bf/io/json.hpp"
 #include "commands.hpp"
-#include "counter.hpp"
 #include "protocol.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -103,8 +103,8 @@ int run_align(const AlignArguments& a) {
     enum class Fate : char { made, kept, bad };
     std::vector<Fate> fates(faces.size());
     std::vector<std::pair<std::size_t, std::string>> bad;
-    Counter counter(static_cast<std::int64_t>(faces.size()), "images");
-    std::int64_t done = 0;
+    WorkProgress progress("images", faces.size(), {}, WorkProgress::output(a.quiet));
+    std::size_t done = 0;
     std::mutex mutex;
     const WarpMode mode = a.mode == "exact" ? WarpMode::exact : WarpMode::opencv;
     const Landmarks target = face_template(width, height);
@@ -138,7 +138,7 @@ int run_align(const AlignArguments& a) {
         }
         const std::lock_guard lock(mutex);
         if (fates[i] == Fate::bad) bad.emplace_back(i, reason);
-        if (!a.quiet) counter.show(++done);
+        progress.show(++done);
     });
 
     std::sort(bad.begin(), bad.end());

@@ -1,8 +1,5 @@
 #include "datasets.hpp"
 
-#include <unistd.h>
-
-#include <chrono>
 #include <cstdio>
 
 #include "bf/data/face_pairs.hpp"
@@ -14,18 +11,18 @@
 #include "bf/io/crc32c.hpp"
 #include "bf/io/json.hpp"
 #include "bf/train/embed.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
 
 /// Shows on stderr that labels are read, where that takes long enough to wonder.
 std::function<void(std::int64_t, std::int64_t)> label_progress() {
-    return [shown = std::chrono::steady_clock::now()](std::int64_t done, std::int64_t of) mutable {
-        const auto now = std::chrono::steady_clock::now();
-        if (now - shown < std::chrono::seconds(5) || done == of) return;
-        shown = now;
-        std::fprintf(stderr, "reading labels: %lld/%lld images; bf index --write once makes this a matter of seconds\n",
-                     static_cast<long long>(done), static_cast<long long>(of));
+    return [progress = std::shared_ptr<WorkProgress>()](std::int64_t done, std::int64_t of) mutable {
+        if (!progress)
+            progress =
+                std::make_shared<WorkProgress>("labels read (bf index --write makes it a matter of seconds)", of);
+        progress->show(done);
     };
 }
 
@@ -320,15 +317,6 @@ Verification verify(Module& net, const ValidationSet& set, std::int64_t image_si
             net, *set.images, some, image_size, {.input = input}, [&](std::int64_t done) { progress(begin + done); },
             norm);
     });
-}
-
-std::function<void(std::int64_t)> image_progress(std::int64_t all) {
-    return [all, terminal = isatty(STDERR_FILENO) != 0, shown = std::int64_t{0}](std::int64_t done) mutable {
-        if (!terminal && done < all && done - shown < 1000) return;
-        shown = done;
-        std::fprintf(stderr, "%s%lld/%lld images%s", terminal ? "\r" : "", static_cast<long long>(done),
-                     static_cast<long long>(all), terminal && done < all ? "" : "\n");
-    };
 }
 
 Tensor pixel_embeddings(const Dataset& images, std::int64_t begin, std::int64_t end) {

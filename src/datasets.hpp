@@ -71,9 +71,6 @@ Verification verify(
 /// The same numbers for the trivial baseline, pixel_embeddings().
 Verification verify_pixels(const ValidationSet& set);
 
-/// Shows on stderr how many of `all` images are done: on a terminal in place, else every 1,000.
-std::function<void(std::int64_t)> image_progress(std::int64_t all);
-
 /// Mean-free grey pixels at 32 x 32 of images [begin, end): [n, 1024] f32.
 Tensor pixel_embeddings(const Dataset& images, std::int64_t begin, std::int64_t end);
 

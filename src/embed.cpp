@@ -8,6 +8,7 @@
 #include "commands.hpp"
 #include "datasets.hpp"
 #include "model.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -38,9 +39,9 @@ int run_embed(const EmbedArguments& a) {
     const FileDataset images(find_images(a));
     std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));
     std::iota(all.begin(), all.end(), 0);
-    const Tensor e =
-        embed(*model.net, images, all, model.image_size,
-              {.batch_size = a.batch, .flip = !a.no_flip, .input = model.input}, image_progress(images.size()));
+    WorkProgress progress("images", images.size());
+    const Tensor e = embed(*model.net, images, all, model.image_size,
+                           {.batch_size = a.batch, .flip = !a.no_flip, .input = model.input}, progress.callback());
     std::string names;
     for (const std::int64_t i : all) names += images.name(i) + "\n";
     save_npy(a.out + ".npy", e);

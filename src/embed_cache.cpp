@@ -1,8 +1,5 @@
 #include "embed_cache.hpp"
 
-#include <unistd.h>
-
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -13,7 +10,7 @@
 #include "bf/io/safetensors.hpp"
 #include "bf/io/source.hpp"
 #include "bf/train/embed.hpp"
-#include "bf/train/progress.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -30,29 +27,6 @@ std::string facts_of(const Model& model, const Dataset& images, const CachedEmbe
                   ", crc32c of its weights ", weights, "; ", model.embedding_size, " numbers f32 each",
                   options.flip ? ", mirror image added" : "");
 }
-
-class Shown {
-  public:
-    Shown(const CachedEmbedding& options, std::int64_t first, std::int64_t total)
-        : what_(options.what), first_(first), total_(total), terminal_(isatty(STDERR_FILENO) != 0) {}
-    void at(std::int64_t done) {
-        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-        if (done < total_ && seconds - last_ < (terminal_ ? 0.2 : 30)) return;
-        last_ = seconds;
-        const double rate = static_cast<double>(done - first_) / std::max(1e-9, seconds);
-        std::fprintf(stderr, "%s%s: %lld/%lld, %.0f a second, ETA %s%s", terminal_ ? "\r" : "", what_.c_str(),
-                     static_cast<long long>(done), static_cast<long long>(total_), rate,
-                     clock_text(rate > 0 ? static_cast<double>(total_ - done) / rate : -1).c_str(),
-                     terminal_ && done < total_ ? "\x1b[K" : "\n");
-    }
-
-  private:
-    std::string what_;
-    std::int64_t first_, total_;
-    bool terminal_;
-    double last_ = 0;
-    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 }  // namespace
 
@@ -96,7 +70,7 @@ Tensor embed_cached(const Model& model, const Dataset& images, const CachedEmbed
         if (part.tellp() == 0) part << facts;
         if (!part.flush()) fail(ErrorCode::runtime, partial.string(), "cannot be written");
     }
-    Shown shown(options, done, n);
+    WorkProgress progress(options.what, n, done);
     std::vector<std::int64_t> indices(static_cast<std::size_t>(n));
     std::iota(indices.begin(), indices.end(), 0);
     for (const std::int64_t chunk = 4 * options.batch; done < n;) {
@@ -105,7 +79,7 @@ Tensor embed_cached(const Model& model, const Dataset& images, const CachedEmbed
             std::span(indices).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(end - done));
         const Tensor e = embed(*model.net, images, some, model.image_size,
                                {.batch_size = options.batch, .flip = options.flip, .input = model.input},
-                               [&](std::int64_t ready) { shown.at(done + ready); });
+                               [&](std::int64_t ready) { progress.show(done + ready); });
         all.rows(done, end).copy_from(e);
         if (part.is_open()) {
             part.write(reinterpret_cast<const char*>(e.data<float>()), static_cast<std::streamsize>(e.bytes()));

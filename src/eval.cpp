@@ -9,6 +9,7 @@
 #include "model.hpp"
 #include "protocol.hpp"
 #include "score_files.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -192,9 +193,9 @@ int run_eval(const EvalArguments& given) {
     const bool network = model.net != nullptr;
     const ValidationSet set =
         view1 ? open_lfw_view1(a.train_pairs, a.pairs, a.root) : open_validation(val, model.image_size);
+    WorkProgress progress("images", set.images->size());
     const Verification v =
-        network ? verify(*model.net, set, model.image_size, model.input, image_progress(set.images->size()))
-                : verify_pixels(set);
+        network ? verify(*model.net, set, model.image_size, model.input, progress.callback()) : verify_pixels(set);
     const Tested t = tested_pairs(set, v, view1);
     const ProtocolReport report = report_of(a, set, v, t, network);
     std::fputs(a.json ? report.json().c_str() : report.text().c_str(), stdout);

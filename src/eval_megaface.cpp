@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <cstdio>
 #include <map>
 
@@ -11,6 +9,7 @@
 #include "commands.hpp"
 #include "embed_cache.hpp"
 #include "protocol.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -136,9 +135,10 @@ int run_eval_megaface(const MegaFaceArguments& a) {
     const std::vector<double> fars{1e-6, 1e-5, 1e-4};
     const std::uint64_t impostors = std::uint64_t{probes.size()} * distractors.size();
     DistractorScores scores(rows, a.ranks, impostors_to_keep(impostors, fars.back()));
-    const bool files = distractors.embeddings.empty() && !net, terminal = isatty(STDERR_FILENO) != 0;
+    const bool files = distractors.embeddings.empty() && !net;
     const Tensor all = files ? Tensor() : whole(a, distractors, net);
     constexpr std::size_t block = 16384;
+    WorkProgress progress("distractors", distractors.size());
     for (std::size_t begin = 0; begin < distractors.size(); begin += block) {
         const std::size_t end = std::min(distractors.size(), begin + block);
         const Tensor part = files ? read_features(distractors, a.ending, begin, end)
@@ -146,9 +146,7 @@ int run_eval_megaface(const MegaFaceArguments& a) {
         BF_CHECK_DATA(part.dim(1) == rows.dim(1), "eval megaface", "distractors have ", part.dim(1),
                       " numbers, probes ", rows.dim(1), "; want the same network for both");
         scores.add(part, std::span(noisy_distractors).subspan(begin, end - begin));
-        if (distractors.size() > block)
-            std::fprintf(stderr, "%s%zu/%zu distractors%s", terminal ? "\r" : "", end, distractors.size(),
-                         terminal && end < distractors.size() ? "" : "\n");
+        progress.show(end);
     }
     const MegaFaceResult r = megaface_result(scores, person, fars);
 

@@ -15,6 +15,7 @@
 #include "model.hpp"
 #include "protocol.hpp"
 #include "score_files.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -145,8 +146,9 @@ int run_retrieval(const RetrievalArguments& a) {
     std::string source;
     Tensor e;
     if (model.net) {
+        WorkProgress progress("images", n);
         e = embed(*model.net, *set.images, all, model.image_size, {.flip = a.flip, .input = model.input},
-                  image_progress(n));
+                  progress.callback());
         source = a.flip ? "embedding: image and mirror image summed" : "embedding: of the image alone, no mirror image";
     } else if (a.pixels) {
         e = pixel_embeddings(*set.images, 0, n);
@@ -156,11 +158,8 @@ int run_retrieval(const RetrievalArguments& a) {
         source = "embedding: rows of " + a.embeddings + ", " + source;
     }
     const bool apart = !set.query.empty();
-    RetrievalOptions options{.ks = set.ks};
-    if (n > 5000)
-        options.progress = [](std::int64_t done) {
-            std::fprintf(stderr, "%lld queries\n", static_cast<long long>(done));
-        };
+    WorkProgress progress("queries", apart ? static_cast<std::int64_t>(set.query.size()) : n);
+    const RetrievalOptions options{.ks = set.ks, .progress = progress.callback()};
     const auto labels_of = [&](const std::vector<std::int64_t>& places) {
         std::vector<std::int64_t> out;
         for (const std::int64_t i : places) out.push_back(labels[static_cast<std::size_t>(i)]);

@@ -1,5 +1,3 @@
-#include <unistd.h>
-
 #include <charconv>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +11,7 @@
 #include "commands.hpp"
 #include "model.hpp"
 #include "protocol.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -123,12 +122,11 @@ int run_export(const ExportArguments& a) {
     if (!a.npy.empty()) {
         std::uint64_t bytes = 0;
         std::size_t done = 0;
+        WorkProgress progress("tensors", state.size());
         for (const auto& [name, tensor] : state) {
             save_npy(fs::path(a.npy) / (name + ".npy"), tensor);
             bytes += tensor.bytes();
-            ++done;
-            if (isatty(STDERR_FILENO))
-                std::fprintf(stderr, "\r%zu/%zu tensors%s", done, state.size(), done < state.size() ? "" : "\n");
+            progress.show(++done);
         }
         std::printf("%s: %zu tensors of %llu bytes, one file each\n", a.npy.c_str(), state.size(),
                     static_cast<unsigned long long>(bytes));

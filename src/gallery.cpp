@@ -12,7 +12,7 @@
 #include "bf/io/crc32c.hpp"
 #include "bf/io/safetensors.hpp"
 #include "bf/train/embed.hpp"
-#include "counter.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 
@@ -80,11 +80,9 @@ EmbeddedFaces embed_faces(const Model& model, std::vector<Face> faces, int batch
     const FaceImages images(std::move(faces), model.image_size);
     std::vector<std::int64_t> all(static_cast<std::size_t>(images.size()));
     std::iota(all.begin(), all.end(), 0);
-    Counter counter(images.size(), "images");
+    WorkProgress progress("images", images.size(), {}, WorkProgress::output(quiet));
     const Tensor e = embed(*model.net, images, all, model.image_size, {.batch_size = batch, .input = model.input},
-                           [&](std::int64_t done) {
-                               if (!quiet) counter.show(done);
-                           });
+                           progress.callback());
     EmbeddedFaces out;
     const auto& bad = images.bad();
     const auto good = images.size() - static_cast<std::int64_t>(bad.size());

@@ -12,9 +12,9 @@
 #include "bf/io/json.hpp"
 #include "bf/io/npy.hpp"
 #include "commands.hpp"
-#include "counter.hpp"
 #include "csv.hpp"
 #include "gallery.hpp"
+#include "work_progress.hpp"
 
 namespace bf::program {
 namespace {
@@ -155,10 +155,8 @@ int remove(const SearchArguments& a) {
 }
 
 FarThreshold choose_threshold(const Gallery& g, double far, bool quiet) {
-    Counter counter(static_cast<std::int64_t>(g.file.size()), "rows compared");
-    return far_threshold(g.embeddings, g.labels(), far, [&](std::int64_t rows) {
-        if (!quiet) counter.show(rows);
-    });
+    WorkProgress progress("rows compared", g.file.size(), {}, WorkProgress::output(quiet));
+    return far_threshold(g.embeddings, g.labels(), far, progress.callback());
 }
 
 std::string describe(const FarThreshold& t, double far) {

@@ -164,7 +164,8 @@ TEST(Align, ListsOfLandmarks) {
     for (int i = 0; i < 5000; ++i) ASSERT_EQ(long_list[static_cast<std::size_t>(i)].points[4].y, i);
     for (const auto& [text, error] :
          {std::pair{std::string(), "names no image"}, std::pair{std::string("one line\n"), "names no image"},
-          std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9\n"), "list:2: not `file x1"},
+          std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9\n"),
+                    "list:2: is no line of landmarks; got `b 1 2 3 4 5 6 7 8 9`, want `file x1"},
           std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9 10 11 12\n"), "list:2"},
           std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9 1e999\n"), "list:2"},
           std::pair{std::string("a 1 2 3 4 5 6 7 8 9 10\nb 1 2 3 4 5 6 7 8 9 10x\n"), "list:2"},
@@ -176,7 +177,8 @@ TEST(Align, ListsOfLandmarks) {
                             return s;
                         }(),
                     "list:2"},
-          std::pair{"x 1 2 3 4 5 6 7 8 9 10\n" + std::string(200000, '7'), "list:2: line is longer than 65536"}})
+          std::pair{"x 1 2 3 4 5 6 7 8 9 10\n" + std::string(200000, '7'),
+                    "list:2: line is too long; want at most 65536"}})
         try {
             read_text(text);
             ADD_FAILURE() << text.substr(0, 60);

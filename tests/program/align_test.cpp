@@ -118,7 +118,7 @@ TEST_F(AlignProgram, WrongArgumentsAreFoundBeforeTheWork) {
     expect(run("align " + path("list.txt") + " --root " + root.string() + " --out " + path("out")), 3,
            "has none of the first 3 images");
     write("bad.txt", "a.jpg 1 2 3\n\nb.jpg 1 2 3 4\n");
-    expect(align(path("out"), "bad.txt"), 3, "bad.txt:3: not `file x1 y1");
+    expect(align(path("out"), "bad.txt"), 3, "bad.txt:3: is no line of landmarks");
     write("bad.txt", "a b\n");
     expect(align(path("out"), "bad.txt"), 3, "names no image with landmarks");
     write("bad.txt", "/etc/passwd 1 2 3 4 5 6 7 8 9 10\n");

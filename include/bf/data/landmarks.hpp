@@ -1,12 +1,11 @@
 #pragma once
-#include <charconv>
 #include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "bf/data/align.hpp"
-#include "bf/io/source.hpp"
+#include "bf/io/lines.hpp"
 
 namespace bf {
 
@@ -57,36 +56,19 @@ inline bool parse_landmarks(std::string_view text, FaceLandmarks& out) {
 /// names it. A number may be nan (no face found): estimate_similarity() refuses that one later.
 template <class Visit>
 void read_landmarks(const Source& source, Visit&& visit) {
-    constexpr std::size_t longest = 65536;
-    std::string held;
-    std::size_t number = 0;
+    LineReader lines(source, {.max_line = 65536});
     bool found = false;
-    const auto take = [&](std::string_view line) {
-        ++number;
-        while (!line.empty() && (line.back() == '\r' || line.back() == ' ' || line.back() == '\t'))
-            line.remove_suffix(1);
-        if (line.empty() || line[0] == '#') return;
+    for (std::string_view line; lines.next(line);) {
+        line = line.substr(0, line.find_last_not_of(" \t\r") + 1);
+        if (line.empty() || line[0] == '#') continue;
         FaceLandmarks face;
-        face.line = number;
+        face.line = static_cast<std::size_t>(lines.number());
         const bool good = detail::parse_landmarks(line, face);
-        if (!good && !found && number == 1) return;  // the header
-        BF_CHECK_DATA(good, concat(source.name(), ":", number),
-                      "not `file x1 y1 .. x5 y5 [score]` (or 68 points); got ", line.substr(0, 120));
+        if (!good && !found && lines.number() == 1) continue;  // the header
+        if (!good) lines.bad("is no line of landmarks", "`file x1 y1 .. x5 y5 [score]` (or 68 points)", line);
         found = true;
         visit(static_cast<const FaceLandmarks&>(face));
-    };
-    for (std::uint64_t at = 0; at < source.size();) {
-        const auto bytes = source.bytes(at, std::min<std::uint64_t>(longest, source.size() - at));
-        at += bytes.size();
-        held.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-        std::size_t begin = 0;
-        for (std::size_t end; (end = held.find('\n', begin)) != std::string::npos; begin = end + 1)
-            take(std::string_view(held).substr(begin, end - begin));
-        held.erase(0, begin);
-        BF_CHECK_DATA(held.size() <= longest, concat(source.name(), ":", number + 1), "line is longer than ", longest,
-                      " bytes; hint: is it a list of landmarks?");
     }
-    if (!held.empty()) take(held);
     BF_CHECK_DATA(found, source.name(), "names no image with landmarks");
 }
 
