@@ -174,7 +174,14 @@ int run_index(const IndexArguments& a) {
     Findings f = examine_all(records, index, a.decode);
     BF_CHECK_DATA(!f.sums.empty(), file.string(), "holds no record; got ", records.size(),
                   " bytes; hint: is it a .rec file?");
-    if (a.check) compare_sums(FileSource(sums_file), records.size(), f);
+    std::string compared;
+    if (a.check || (!a.write && fs::exists(sums_file))) try {
+            compare_sums(FileSource(sums_file), records.size(), f);
+            compared = ", checksums compared";
+        } catch (const Error& e) {  // the damage found above is still worth telling
+            if (a.check) throw;
+            std::fprintf(stderr, "bf: note: checksums are not compared: %s\n", e.what());
+        }
 
     std::uint64_t images = 0;
     std::vector<bool> seen((std::size_t{1} << 24) + 1);
@@ -199,7 +206,7 @@ int run_index(const IndexArguments& a) {
         std::printf("%s: %zu records, %llu images of %zu identities, %s, %llu damaged%s\n", file.string().c_str(),
                     f.sums.size(), static_cast<unsigned long long>(images), identities,
                     a.decode ? "each decoded" : "not decoded (--decode)", static_cast<unsigned long long>(f.bad),
-                    a.check ? ", checksums compared" : "");
+                    compared.c_str());
     }
     std::fflush(stdout);  // before the error on stderr
     const double share = static_cast<double>(f.bad) / static_cast<double>(std::max<std::size_t>(1, f.sums.size()));

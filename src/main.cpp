@@ -304,7 +304,8 @@ void add_index(CLI::App& app, Chosen& chosen) {
     c->add_option("records", a->records, "A .rec file, or a folder with train.rec")->required();
     c->add_option("--idx", a->index, "Its index (FILE.idx); without one the file is scanned");
     c->add_flag("--decode", a->decode, "Decode each image too");
-    c->add_flag("--check", a->check, "Compare with the checksum file: says which records changed");
+    c->add_flag("--check", a->check,
+                "Fail without a checksum file; where there is one, records that changed since are found in any case");
     c->add_flag("--write", a->write, "Write FILE.rec.sum (checksums and labels), and FILE.idx if it is missing");
     c->add_option("--max-bad-share", a->max_bad_share, "Share of damaged records above which the exit code is 3")
         ->check(CLI::Range(0.0, 1.0));
@@ -318,7 +319,7 @@ void add_plot(CLI::App& app, Chosen& chosen) {
     c->add_option(
          "inputs", a->inputs,
          "Run folders or metrics.jsonl files; or .csv files of a report's curves (series,X,Y); or .csv or .npy "
-         "files of score,label (1 same, 0 different): ROC, DET and histogram")
+         "files of score,label (1 same, 0 different; bf eval's scores.csv): ROC, DET and histogram")
         ->required();
     c->add_option("--keys", a->keys, "Metrics to draw, such as loss,accuracy or train/loss; of curves the series")
         ->delimiter(',')

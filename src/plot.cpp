@@ -5,10 +5,11 @@
 #include <cstdio>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "bf/eval/roc.hpp"
+#include "bf/io/lines.hpp"
 #include "bf/io/npy.hpp"
-#include "bf/io/source.hpp"
 #include "bf/train/metrics.hpp"
 #include "chart.hpp"
 #include "commands.hpp"
@@ -58,7 +59,7 @@ void read_metrics_input(const fs::path& file, Input& input) {
 }
 
 /// The fields of a line of CSV in any of its dialects, without the blanks around them.
-std::vector<std::string> fields_of(std::string_view line) {
+std::vector<std::string> trimmed_fields(std::string_view line) {
     std::vector<std::string> fields = csv_fields(line, ",\t;");
     for (std::string& f : fields) {
         f.erase(0, f.find_first_not_of(" \r"));
@@ -79,44 +80,56 @@ void add_score(Input& input, const std::string& where, double score, double labe
     input.same.push_back(label == 1);
 }
 
-/// series,x,y of a protocol report; or a score and a label a line, named by a header or in this order.
+/// Where a score and its label stand in a line of a score file.
+struct ScoreColumns {
+    std::size_t score = 0, label = 1, all = 2;
+    bool header = false;  ///< the line that they were read from is no data
+};
+
+/// From the first line: a header that names them (such as bf eval's scores.csv), or two columns.
+ScoreColumns score_columns(const std::vector<std::string>& first, const std::string& where) {
+    const auto column = [&](std::initializer_list<const char*> names) {
+        const auto found = std::find_if(first.begin(), first.end(), [&](const std::string& f) {
+            return std::find(names.begin(), names.end(), f) != names.end();
+        });
+        return static_cast<std::size_t>(found - first.begin());
+    };
+    const ScoreColumns named{column({"score", "similarity", "cosine", "distance"}), column({"label", "same", "issame"}),
+                             first.size(), true};
+    if (std::max(named.score, named.label) < first.size()) return named;
+    BF_CHECK_DATA(first.size() == 2, where, "got ", first.size(),
+                  " columns, want two (score,label), a header with `score` and `label` or `same`, or the header "
+                  "series,X,Y; hint: figures and tables of a report are not curves");
+    double number;
+    return {0, 1, 2, !to_number(first[0], number)};
+}
+
+/// series,x,y of a protocol report; or scores and labels of pairs.
 void read_csv_input(const fs::path& file, Input& input) {
     const FileSource source(file);
-    const std::vector<std::byte> bytes = source.bytes(0, source.size());
-    std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    BF_CHECK_DATA(text.find('\0') == std::string_view::npos, file.string(), "is not text");
-    std::size_t number = 0, label_column = 1;
-    for (bool first = true; !text.empty();) {
-        const std::size_t end = std::min(text.find('\n'), text.size());
-        const std::string_view line = text.substr(0, end);
-        text.remove_prefix(std::min(end + 1, text.size()));
-        ++number;
-        if (line.find_first_not_of(" \r") == std::string_view::npos) continue;
-        const std::vector<std::string> fields = fields_of(line);
-        const std::string where = concat(file.string(), ":", number);
-        double values[2] = {};
-        if (first) {
-            first = false;
+    LineReader in(source, {.max_line = 65536});
+    ScoreColumns columns;
+    bool first = true;
+    for (std::string_view line; in.next_filled(line);) {
+        const std::vector<std::string> fields = trimmed_fields(line);
+        if (std::exchange(first, false)) {
             input.kind = fields.size() == 3 && fields[0] == "series" ? Kind::curves : Kind::scores;
             if (input.kind == Kind::curves) {
                 input.x_label = fields[1];
                 input.y_label = fields[2];
                 continue;
             }
-            BF_CHECK_DATA(fields.size() == 2, where, "got ", fields.size(),
-                          " columns, want two (score,label) or the header series,X,Y; hint: figures and tables of a "
-                          "report are not curves");
-            if (!to_number(fields[0], values[0])) {  // a header
-                label_column = fields[0] == "label" || fields[0] == "same" || fields[0] == "issame" ? 0 : 1;
-                continue;
-            }
+            columns = score_columns(fields, in.where());
+            if (columns.header) continue;
         }
-        const std::size_t from = input.kind == Kind::curves ? 1 : 0;
-        BF_CHECK_DATA(
-            fields.size() == from + 2 && to_number(fields[from], values[0]) && to_number(fields[from + 1], values[1]),
-            where, "got ", std::string(line.substr(0, 100)), ", want ", from ? "series,number,number" : "two numbers");
-        if (input.kind == Kind::scores) {
-            add_score(input, where, values[1 - label_column], values[label_column]);
+        const bool curves = input.kind == Kind::curves;
+        const std::size_t x = curves ? 1 : columns.score, y = curves ? 2 : columns.label;
+        double values[2] = {};
+        if (fields.size() != (curves ? 3 : columns.all) || !to_number(fields[x], values[0]) ||
+            !to_number(fields[y], values[1]))
+            in.bad("not as the first line says", curves ? "series,number,number" : "numbers for score and label", line);
+        if (!curves) {
+            add_score(input, in.where(), values[0], values[1]);
         } else {
             if (input.curves.empty() || input.curves.back().first != fields[0]) input.curves.push_back({fields[0], {}});
             if (std::isfinite(values[0]) && std::isfinite(values[1]))

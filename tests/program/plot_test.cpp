@@ -119,7 +119,12 @@ TEST_F(Program, PlotDrawsScoresAndCurves) {
     for (int i = 0; i < 8; ++i)
         far_apart << -rows.data<double>()[2 * i] << "," << rows.data<double>()[2 * i + 1] << "\n";
     far_apart.close();
-    for (const char* input : {"s.csv", "n.npy", "d.csv --distances"}) {
+    std::ofstream wide(root / "w.csv");  // as bf eval writes them
+    wide << "score,same,fold,accepted,first,second\n";
+    for (int i = 0; i < 8; ++i)
+        wide << rows.data<double>()[2 * i] << "," << rows.data<double>()[2 * i + 1] << ",1,1,\"a, b\",c\n";
+    wide.close();
+    for (const char* input : {"s.csv", "n.npy", "w.csv", "d.csv --distances"}) {
         const Outcome o = run("plot " + (root / input).string() + " --out " + (root / "x.svg").string());
         EXPECT_EQ(o.code, 0) << o.output;
         EXPECT_TRUE(has(o.output, "8 pairs, AUC 0.87500, EER 0.2500")) << o.output;
@@ -150,6 +155,7 @@ TEST_F(Program, PlotDrawsScoresAndCurves) {
     expect("b.csv", "0.5,1\n0.25,1\n", "pairs of one kind alone");
     expect("e.csv", "\n", "holds no points");
     expect("f.csv", "figure,value,low,high\nx,1,,\n", "got 4 columns");
+    expect("j.csv", "score,same,fold\n0.5,1\n", "j.csv:2");
     expect("g.csv", "series,x,y\na,1\n", "g.csv:2");
     expect("h.jsonl", "nonsense\n", "holds no number");
     fs::create_directories(root / "empty");
