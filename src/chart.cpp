@@ -6,6 +6,8 @@
 #include <set>
 #include <sstream>
 
+#include "bf/base/error.hpp"
+
 namespace bf::program {
 
 std::string escape(const std::string& text) {
@@ -97,7 +99,7 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
         << "<text transform=\"translate(13 " << (top + height - bottom) / 2 << ") rotate(-90)\" text-anchor=\"middle\">"
         << escape(chart.y_label) << "</text>";
     for (const Series& s : chart.series) {
-        svg << "<polyline fill=\"none\" stroke=\"var(--c" << s.colour % 6 << ")\" stroke-width=\"" << (s.faint ? 1 : 2)
+        svg << "<polyline fill=\"none\" class=\"line" << s.colour % 6 << "\" stroke-width=\"" << (s.faint ? 1 : 2)
             << "\" stroke-linejoin=\"round\" opacity=\"" << (s.faint ? 0.25 : 0.95) << "\" points=\"";
         for (const auto& point : s.points) {
             if (!drawn(point)) continue;
@@ -115,28 +117,67 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
             svg << "<text x=\"" << x << "\" y=\"40\">...</text>";
             break;
         }
-        svg << "<rect x=\"" << x << "\" y=\"34\" width=\"12\" height=\"4\" fill=\"var(--c" << s.colour % 6
-            << ")\"/><text x=\"" << x + 17 << "\" y=\"40\">" << escape(s.name) << "</text>";
+        svg << "<rect x=\"" << x << "\" y=\"34\" width=\"12\" height=\"4\" class=\"mark" << s.colour % 6
+            << "\"/><text x=\"" << x + 17 << "\" y=\"40\">" << escape(s.name) << "</text>";
         x += 36 + 7 * static_cast<double>(s.name.size());
     }
     svg << "</svg>";
     return svg.str();
 }
 
-constexpr const char* file_style =
-    "<style>:root{color-scheme:light "
-    "dark;--bg:#fff;--fg:#1d1f23;--soft:#6a6f78;--line:#d9dade;--c0:#0b6bb5;--c1:#d9541e;--c2:#1c8a5f;--c3:#a23b8f;"
-    "--c4:#b58900;--c5:#4a5568}@media(prefers-color-scheme:dark){:root{--bg:#15171b;--fg:#e7e8ea;--soft:#9aa0aa;--line:"
-    "#343842;--c0:#58a8e8;--c1:#ff8a5c;--c2:#4fc796;--c3:#dc86cc;--c4:#e0b93f;--c5:#9fb0c6}}svg{background:var(--bg)}"
-    "text{font:12px system-ui,sans-serif;fill:var(--soft)}.title{font-size:14px;font-weight:600;fill:var(--fg)}"
-    ".grid-line{stroke:var(--line);stroke-width:1}.axis{stroke:var(--soft)}</style>";
+/// Colours of a scheme.
+struct Palette {
+    const char *page, *card, *text, *soft, *line;
+    const char* series[6];
+};
+constexpr Palette light{"#fbfbf9", "#fff",    "#1d1f23",
+                        "#6a6f78", "#d9dade", {"#0b6bb5", "#d9541e", "#1c8a5f", "#a23b8f", "#b58900", "#4a5568"}},
+    dark{"#15171b", "#1c1f25", "#e7e8ea",
+         "#9aa0aa", "#343842", {"#58a8e8", "#ff8a5c", "#4fc796", "#dc86cc", "#e0b93f", "#9fb0c6"}};
 
+/// `rules` of the light scheme, and of the dark one where that is preferred.
+template <class Rules>
+std::string in_both_schemes(Rules&& rules) {
+    return rules(light) + "@media(prefers-color-scheme:dark){" + rules(dark) + "}";
+}
+
+}  // namespace
+
+// Colours stand in the rules themselves: many viewers of SVG files know no variables of CSS.
+std::string chart_style() {
+    return "svg text{font:12px system-ui,sans-serif}svg .title{font-size:14px;font-weight:600}" +
+           in_both_schemes([](const Palette& p) {
+               std::string rules =
+                   concat("svg .page{fill:", p.card, "}svg text{fill:", p.soft, "}svg .title{fill:", p.text,
+                          "}svg .grid-line{stroke:", p.line, "}svg .axis{stroke:", p.soft, "}");
+               for (int i = 0; i < 6; ++i)
+                   rules +=
+                       concat("svg .line", i, "{stroke:", p.series[i], "}svg .mark", i, "{fill:", p.series[i], "}");
+               return rules;
+           });
+}
+
+std::string page_colours() {
+    return ":root{color-scheme:light dark}" + in_both_schemes([](const Palette& p) {
+               std::string rules = concat(":root{--page:", p.page, ";--card:", p.card, ";--text:", p.text,
+                                          ";--soft:", p.soft, ";--line:", p.line);
+               for (int i = 0; i < 6; ++i) rules += concat(";--series", i, ":", p.series[i]);
+               return rules + "}";
+           });
+}
+
+namespace {
+/// What stands first in an SVG file.
+std::string file_start() {
+    return "<style>:root{color-scheme:light dark}" + chart_style() +
+           "</style><rect class=\"page\" width=\"100%\" height=\"100%\"/>";
+}
 }  // namespace
 
 std::string draw(const Chart& chart) { return draw_with(chart, "", ""); }
 
 std::string draw_file(const Chart& chart) {
-    return draw_with(chart, " xmlns=\"http://www.w3.org/2000/svg\" width=\"780\" height=\"480\"", file_style) + "\n";
+    return draw_with(chart, " xmlns=\"http://www.w3.org/2000/svg\" width=\"780\" height=\"480\"", file_start()) + "\n";
 }
 
 std::string draw_file(const std::vector<Chart>& charts) {
@@ -149,7 +190,7 @@ std::string draw_file(const std::vector<Chart>& charts) {
                       rows = (some.size() + columns - 1) / columns;
     std::ostringstream svg;
     svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << columns * width << "\" height=\"" << rows * height
-        << "\">" << file_style;
+        << "\">" << file_start();
     for (std::size_t i = 0; i < some.size(); ++i)
         svg << draw_with(*some[i],
                          " x=\"" + std::to_string(i % columns * width) + "\" y=\"" +

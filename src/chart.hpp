@@ -18,6 +18,11 @@ struct Series {
     bool faint = false;
 };
 
+/// CSS of charts, light and dark.
+std::string chart_style();
+/// The same colours as variables of CSS for a page: --page, --card, --text, --soft, --line, --series0 to --series5.
+std::string page_colours();
+
 /// How a chart is drawn.
 struct Chart {
     std::string title, x_label, y_label;
@@ -26,7 +31,7 @@ struct Chart {
     bool log_y = false;  ///< on a logarithmic axis points that are not above 0 are left out
 };
 
-/// An SVG of the chart with axes, ticks, grid and legend; colours follow the page's light or dark scheme.
+/// An SVG element of the chart with axes, ticks, grid and legend, for a page that has chart_style().
 std::string draw(const Chart& chart);
 
 /// The same as a whole SVG file with colours of its own; empty if no series has a point.

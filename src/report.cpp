@@ -48,15 +48,12 @@ std::vector<std::pair<double, double>> collect(const Loaded& l, const std::strin
 }
 
 constexpr const char* style = R"(
-:root{color-scheme:light dark;--bg:#fbfbf9;--fg:#1d1f23;--soft:#6a6f78;--line:#d9dade;--card:#fff;--c0:#0b6bb5;--c1:#d9541e;--c2:#1c8a5f;--c3:#a23b8f;--c4:#b58900;--c5:#4a5568}
-@media(prefers-color-scheme:dark){:root{--bg:#15171b;--fg:#e7e8ea;--soft:#9aa0aa;--line:#343842;--card:#1c1f25;--c0:#58a8e8;--c1:#ff8a5c;--c2:#4fc796;--c3:#dc86cc;--c4:#e0b93f;--c5:#9fb0c6}}
-*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--fg);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+*{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--text);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1120px;margin:0 auto;padding:28px 18px 60px}h1{font-size:1.7rem;margin:0 0 4px}h2{font-size:1.15rem;margin:34px 0 10px}p{max-width:46em}
 .soft{color:var(--soft)}.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,430px),1fr));gap:16px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px;min-width:0}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}th,td{padding:6px 12px 6px 0;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;color:var(--soft);font-size:.86rem}pre{overflow-x:auto;font-size:.84rem;line-height:1.45}svg{display:block;width:100%;height:auto}
-svg text{font:12px system-ui,sans-serif;fill:var(--soft)}svg .title{font-size:14px;font-weight:600;fill:var(--fg)}svg .grid-line{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft)}
 summary{cursor:pointer;font-weight:600}.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.4em}
 )";
 
@@ -139,7 +136,7 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
                 const auto cell = [&](const char* key, double factor, int digits) {
                     return "<td>" + fixed(factor * r->number_or(key, 0), digits) + "</td>";
                 };
-                table += "<tr><td><span class=\"key\" style=\"background:var(--c" + std::to_string(l.colour % 6) +
+                table += "<tr><td><span class=\"key\" style=\"background:var(--series" + std::to_string(l.colour % 6) +
                          ")\"></span>" + escape(l.run.name) + "</td><td>" + escape(set) + "</td>" + cell("step", 1, 0) +
                          cell("accuracy", 100, 2) + cell("se", 100, 2) + cell("auc", 1, 4) + cell("eer", 100, 2) +
                          cell("tar_far_1e-2", 100, 2) + cell("tar_far_1e-3", 100, 2) + "</tr>";
@@ -148,8 +145,9 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
     std::ostringstream html;
     html << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
             "content=\"width=device-width,initial-scale=1\"><title>"
-         << escape(title) << "</title><style>" << style << "</style></head><body><main><h1>" << escape(title)
-         << "</h1><p class=\"soft\">" << escape(build_facts()) << "</p>" << warnings << summary;
+         << escape(title) << "</title><style>" << page_colours() << chart_style() << style
+         << "</style></head><body><main><h1>" << escape(title) << "</h1><p class=\"soft\">" << escape(build_facts())
+         << "</p>" << warnings << summary;
     if (!table.empty())
         html << "<h2>Verification at the last evaluation</h2><div "
                 "class=\"scroll\"><table><thead><tr><th>run</th><th>set</th><th>step</th><th>accuracy "
