@@ -99,6 +99,12 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
         << "<text transform=\"translate(13 " << (top + height - bottom) / 2 << ") rotate(-90)\" text-anchor=\"middle\">"
         << escape(chart.y_label) << "</text>";
     for (const Series& s : chart.series) {
+        if (s.points.size() == 1 && drawn(s.points[0])) {  // a line of one point shows nothing
+            const auto [x, y] = scaled(s.points[0]);
+            svg << "<circle class=\"mark" << s.colour % 6 << "\" r=\"3\" cx=\"" << fixed(px(x), 1) << "\" cy=\""
+                << fixed(py(y), 1) << "\"/>";
+            continue;
+        }
         svg << "<polyline fill=\"none\" class=\"line" << s.colour % 6 << "\" stroke-width=\"" << (s.faint ? 1 : 2)
             << "\" stroke-linejoin=\"round\" opacity=\"" << (s.faint ? 0.25 : 0.95) << "\" points=\"";
         for (const auto& point : s.points) {
