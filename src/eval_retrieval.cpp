@@ -52,7 +52,8 @@ RetrievalSet open_set(const RetrievalArguments& a) {
         found = read_cub_list(a.root, split);
         set.protocol = "CUB-200-2011, " + half;
     } else if (a.set == "cars") {
-        const FileSource source(list("cars.txt"));
+        const bool official = fs::exists(fs::path(a.root) / "cars_annos.mat");
+        const FileSource source(list(official ? "cars_annos.mat" : "cars.txt"));
         found = read_cars_list(source, a.root, split);
         set.protocol = "Cars196, " + half;
     } else if (a.set == "omniglot") {

@@ -119,8 +119,8 @@ void add_retrieval(CLI::App& eval, Chosen& chosen) {
         ->check(CLI::IsMember({"sop", "inshop", "cub", "cars", "omniglot", "folder", "list"}));
     c->add_option("--root", a->root, "Folder of the set")->required();
     c->add_option("--list", a->list,
-                  "List, if not the usual one under --root (Ebay_test.txt, list_eval_partition.txt, cars.txt of lines "
-                  "`path class`)");
+                  "List, if not the usual one under --root (Ebay_test.txt, list_eval_partition.txt, "
+                  "cars_annos.mat or cars.txt of lines `path class`)");
     c->add_option("--split", a->split, "test or train half of the classes (sop, cub, cars)")
         ->check(CLI::IsMember({"test", "train"}));
     c->add_option("--model", a->model, "model.safetensors, a checkpoint, or a run folder");

@@ -234,9 +234,56 @@ TEST_F(Lists, RetrievalSetsOfTheField) {
     EXPECT_EQ(cars(list, bf::RetrievalSplit::test).images[0].label, 99);
     expect_data_error([&] { cars("chair/1_0.JPG 197\n", bf::RetrievalSplit::test); }, "want 1..196");
     expect_data_error([&] { cars("chair/1_0.JPG 5\n", bf::RetrievalSplit::test); }, "no image of this half");
-    const std::string nothing;
-    const bf::MemorySource mat(std::as_bytes(std::span(nothing)), "cars_annos.mat");
-    expect_data_error([&] { bf::read_cars_list(mat, root, bf::RetrievalSplit::test); }, "make a list of it");
+}
+
+std::vector<std::byte> mat_file(const std::string& name) {
+    const bf::FileSource file(std::string(BF_TEST_DIR) + "/data/cars_" + name + ".mat");
+    return file.bytes(0, file.size());
+}
+bf::RetrievalList cars_of(std::span<const std::byte> bytes, const fs::path& root, bf::RetrievalSplit split) {
+    return bf::read_cars_list(bf::MemorySource(bytes, "cars_annos.mat"), root, split);
+}
+
+TEST_F(Lists, CarsAnnotationsOfMatlab) {
+    for (int i = 1; i <= 6; ++i) write("car_ims/00000" + std::to_string(i) + ".jpg", "x");
+    for (const char* name : {"packed", "plain", "wide"}) {
+        const auto bytes = mat_file(name);
+        const auto train = cars_of(bytes, root, bf::RetrievalSplit::train),
+                   test = cars_of(bytes, root, bf::RetrievalSplit::test);
+        ASSERT_EQ(train.images.size(), 2u) << name;
+        EXPECT_EQ(train.images[1].path, root / "car_ims/000002.jpg");
+        EXPECT_EQ(train.images[1].label, 98);
+        std::vector<std::int64_t> labels;
+        for (const auto& e : test.images) labels.push_back(e.label);
+        EXPECT_EQ(labels, (std::vector<std::int64_t>{99, 100, 196, 99}));
+        EXPECT_EQ(test.images[3].path, root / "car_ims/000006.jpg");
+    }
+    fs::remove(root / "car_ims/000003.jpg");
+    expect_data_error([&] { cars_of(mat_file("plain"), root, bf::RetrievalSplit::test); }, "1 of 6 images are missing");
+}
+
+TEST_F(Lists, DamagedMatFilesAreRefused) {
+    for (int i = 1; i <= 6; ++i) write("car_ims/00000" + std::to_string(i) + ".jpg", "x");
+    constexpr auto test = bf::RetrievalSplit::test;
+    for (const char* name : {"packed", "plain"}) {
+        const auto bytes = mat_file(name);
+        for (std::size_t n = 0; n < bytes.size(); ++n)
+            EXPECT_THROW(cars_of(std::span(bytes).first(n), root, test), bf::Error) << name << " cut at " << n;
+    }
+    const auto changed = [&](std::size_t at, const std::string& to, const char* error) {
+        auto bytes = mat_file("plain");
+        std::memcpy(bytes.data() + at, to.data(), to.size());
+        expect_data_error([&] { cars_of(bytes, root, test); }, error);
+    };
+    changed(124, "\1", "no little-endian MAT-file of level 5");
+    changed(0, "MATLAB 7.3", "version 7.3 (HDF5)");
+    changed(0x178, "b", "has no variable annotations; got class_names, bnnotations");
+    changed(0x194, "X", "got 88 bytes for names of 17");
+    changed(0x1ba, "clasp", "structs annotations have no field class; got relative_im_path");
+    changed(0x158, "\5", "is no struct array; got class 5");
+    auto packed = mat_file("packed");
+    packed[packed.size() - 1] ^= std::byte{1};
+    expect_data_error([&] { cars_of(packed, root, test); }, "damaged deflate stream");
 }
 
 TEST_F(Lists, LabelsAreNumbersOrWords) {

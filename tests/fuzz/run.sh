@@ -12,6 +12,7 @@ case $name in
     toml) wanted='*.toml' ;;
     onnx) wanted='*.onnx' ;;
     record) wanted='*.rec' ;;
+    mat_file) wanted='*.mat' ;;
     *) wanted= ;;
 esac
 if [ -n "$wanted" ]; then

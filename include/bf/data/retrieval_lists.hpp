@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bf/io/lines.hpp"
+#include "bf/io/mat_file.hpp"
 
 namespace bf {
 
@@ -168,15 +169,22 @@ inline RetrievalList read_label_list(const Source& list, const std::filesystem::
     return detail::all_there(std::move(out), in.name());
 }
 
-/// Cars196 as a list of `path class` lines of both official halves (classes 1..196): classes 1..98 train, 99..196
-/// test. The list is made of cars_annos.mat, whose compressed form is not read here:
-/// `python3 -c "import scipy.io as s; [print(a[0][0], a[5][0][0]) for a in
-/// s.loadmat('cars_annos.mat')['annotations'][0]]"`.
+/// Cars196: cars_annos.mat (struct array `annotations`), or a list of lines `path class`, of both official halves
+/// (classes 1..196), paths under root: classes 1..98 train, 99..196 test. Link bf::images.
 inline RetrievalList read_cars_list(const Source& list, const std::filesystem::path& root, RetrievalSplit split) {
-    BF_CHECK_DATA(!list.name().ends_with(".mat"), list.name(),
-                  "is a MATLAB file; hint: make a list of it: python3 -c \"import scipy.io as s; [print(a[0][0], "
-                  "a[5][0][0]) for a in s.loadmat('cars_annos.mat')['annotations'][0]]\" > cars.txt");
-    RetrievalList out = read_label_list(list, root);
+    RetrievalList out;
+    if (list.name().ends_with(".mat")) {
+        constexpr std::string_view fields[] = {"relative_im_path", "class"};
+        read_mat_structs(list, "annotations", fields, [&](const std::vector<MatValue>& v) {
+            BF_CHECK_DATA(!v[0].text.empty() && v[1].number >= 1 && v[1].number <= 196, list.name(), "annotation ",
+                          out.images.size() + 1, ": want a path and a class of 1..196; got `", excerpt(v[0].text),
+                          "`, ", v[1].number);
+            out.images.push_back({root / v[0].text, static_cast<std::int64_t>(v[1].number)});
+        });
+        out = detail::all_there(std::move(out), list.name());
+    } else {
+        out = read_label_list(list, root);
+    }
     for (const auto& e : out.images)
         BF_CHECK_DATA(e.label >= 1 && e.label <= 196, list.name(), "class of ", e.path.string(), "; got ", e.label,
                       ", want 1..196");
