@@ -1,4 +1,5 @@
-// The loader beside a bare libjpeg-turbo loop over the same JPEG bytes in memory: images/s per core, in turns.
+// The loader beside a bare libjpeg-turbo loop over the same JPEG bytes in memory, in the order in which the loader gave
+// them: images/s per core, in turns.
 // Cores are counted by the processor time that the process had, so that other work on the machine takes none from it.
 #include "bf/data/loader.hpp"
 
@@ -100,16 +101,16 @@ Jpegs files_of(const std::string& folder, std::size_t most) {
     return files;
 }
 
-/// Decodes `count` images, file after file, in each of `threads` threads: one decompressor and one buffer a thread.
-void bare_loop(const Jpegs& files, std::int64_t count, int threads) {
-    const auto work = [&] {
+/// Decodes the files of `order`, shared out to threads of one decompressor and one buffer each.
+void bare_loop(const Jpegs& files, std::span<const std::int64_t> order, std::size_t threads) {
+    const auto work = [&](std::size_t thread) {
         jpeg_decompress_struct info;
         jpeg_error_mgr errors;
         info.err = jpeg_std_error(&errors);
         jpeg_create_decompress(&info);
         std::vector<unsigned char> pixels;
-        for (std::int64_t i = 0; i < count; ++i) {
-            const auto& bytes = files[static_cast<std::size_t>(i) % files.size()];
+        for (std::size_t i = order.size() * thread / threads; i < order.size() * (thread + 1) / threads; ++i) {
+            const auto& bytes = files[static_cast<std::size_t>(order[i])];
             jpeg_mem_src(&info, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
             jpeg_read_header(&info, TRUE);
             jpeg_start_decompress(&info);
@@ -124,7 +125,7 @@ void bare_loop(const Jpegs& files, std::int64_t count, int threads) {
         jpeg_destroy_decompress(&info);
     };
     std::vector<std::thread> crew;
-    for (int i = 0; i < threads; ++i) crew.emplace_back(work);
+    for (std::size_t i = 0; i < threads; ++i) crew.emplace_back(work, i);
     for (auto& t : crew) t.join();
 }
 
@@ -169,7 +170,7 @@ int main(int argc, char** argv) {
                               {.batch_size = batch,
                                .image_size = side,
                                .workers = static_cast<int>(workers),
-                               .prefetch = static_cast<int>(workers),
+                               .prefetch = static_cast<int>(2 * workers),
                                .augment = o.text("augment") == "adaface" ? bf::adaface_augment() : bf::Augment{}});
             std::vector<double> ours, bare, shares, wall_ours, wall_bare, decode, rest;
             std::int64_t made = data.loaded();
@@ -178,20 +179,22 @@ int main(int argc, char** argv) {
                     std::this_thread::sleep_for(std::chrono::milliseconds(5));
                 std::this_thread::sleep_for(std::chrono::milliseconds(2));  // the last image is written
             };
-            wait_for_batches(workers);
+            wait_for_batches(2 * workers);
             for (std::int64_t round = 0; round < o.number("rounds"); ++round) {
                 // from all batches ahead made to all batches ahead made: as many are made as taken
                 double decoded = 0, augmented = 0;
+                std::vector<std::int64_t> order;
                 const Span mine = measured([&] {
                     for (std::int64_t i = 0; i < batches; ++i) {
                         const bf::Batch b = loader.next();
                         decoded += b.decode_seconds;
                         augmented += b.augment_seconds;
+                        const auto places = b.indices.span<std::int64_t>();
+                        order.insert(order.end(), places.begin(), places.end());
                     }
                     wait_for_batches(batches);
                 });
-                const Span theirs =
-                    measured([&] { bare_loop(files, batch * batches / workers, static_cast<int>(workers)); });
+                const Span theirs = measured([&] { bare_loop(files, order, static_cast<std::size_t>(workers)); });
                 const double total = static_cast<double>(batch * batches);
                 ours.push_back(total / mine.processor);
                 bare.push_back(total / theirs.processor);

@@ -1,8 +1,6 @@
 #pragma once
-#if defined(__AVX__)
+#if defined(__SSE__)
 #include <immintrin.h>
-#elif defined(__SSE__)
-#include <xmmintrin.h>
 #endif
 
 #include <algorithm>
@@ -44,7 +42,7 @@ class InputWriter {
             values(scale_)[i] = format.scale[i % 3];
             values(shift_)[i] = format.shift[i % 3];
         }
-        row_.resize(n_ + 1);
+        row_.resize(n_);
     }
     /// out: height * width * 3 floats.
     void operator()(const Image& image, bool mirrored, float* out) {
@@ -84,19 +82,29 @@ class InputWriter {
     static bool past_cache(const float*) { return false; }
     static void write_past_cache(const float*, float*, std::size_t) {}
 #endif
+    /// The row mirrored, as BGR, or both, in row_.
     const std::uint8_t* reordered(const std::uint8_t* from, bool mirrored) {
-        const std::size_t n = n_;
         std::uint8_t* to = row_.data();
-        if (!bgr_) {  // four bytes at once, of which the next pixel overwrites one
-            std::memcpy(to, from + n - 3, 3);
-            for (std::size_t i = 3; i < n; i += 3) std::memcpy(to + i, from + n - 3 - i, 4);
-            return to;
+        std::size_t i = 0;
+#ifdef __SSSE3__
+        // five pixels at once, and a byte that the next five overwrite
+        alignas(16) std::int8_t place[16];
+        for (int b = 0; b < 15; ++b) {
+            const int pixel = mirrored ? 4 - b / 3 : b / 3, colour = bgr_ ? 2 - b % 3 : b % 3;
+            place[b] = static_cast<std::int8_t>(pixel * 3 + colour + mirrored);
         }
-        for (std::size_t i = 0; i < n; i += 3) {
-            const std::uint8_t* p = from + (mirrored ? n - 3 - i : i);
-            to[i] = p[2];
+        place[15] = -1;
+        const __m128i places = _mm_load_si128(reinterpret_cast<const __m128i*>(place));
+        for (; i + 16 <= n_; i += 15) {
+            const auto* five = reinterpret_cast<const __m128i*>(mirrored ? from + n_ - 16 - i : from + i);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), _mm_shuffle_epi8(_mm_loadu_si128(five), places));
+        }
+#endif
+        for (; i < n_; i += 3) {
+            const std::uint8_t* p = from + (mirrored ? n_ - 3 - i : i);
+            to[i] = p[bgr_ ? 2 : 0];
             to[i + 1] = p[1];
-            to[i + 2] = p[0];
+            to[i + 2] = p[bgr_ ? 0 : 2];
         }
         return to;
     }
