@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -277,6 +279,8 @@ TEST_F(Lists, DamagedMatFilesAreRefused) {
     };
     changed(124, "\1", "no little-endian MAT-file of level 5");
     changed(0, "MATLAB 7.3", "version 7.3 (HDF5)");
+    changed(124, std::string("\1\0MI", 4), "is a big-endian MAT-file");
+    changed(0, std::string("\0\0\0\0\6", 5), "MAT-file of level 4");
     changed(0x178, "b", "has no variable annotations; got class_names, bnnotations");
     changed(0x194, "X", "got 88 bytes for names of 17");
     changed(0x1ba, "clasp", "structs annotations have no field class; got relative_im_path");
@@ -284,6 +288,102 @@ TEST_F(Lists, DamagedMatFilesAreRefused) {
     auto packed = mat_file("packed");
     packed[packed.size() - 1] ^= std::byte{1};
     expect_data_error([&] { cars_of(packed, root, test); }, "damaged deflate stream");
+}
+
+// Bytes of little-endian numbers, for files by hand.
+std::vector<std::byte> words(std::initializer_list<std::uint32_t> all) {
+    const auto bytes = std::as_bytes(std::span(all.begin(), all.size()));
+    return {bytes.begin(), bytes.end()};
+}
+std::vector<std::byte> joined(std::initializer_list<std::span<const std::byte>> parts) {
+    std::vector<std::byte> out;
+    for (const auto& part : parts) out.insert(out.end(), part.begin(), part.end());
+    return out;
+}
+
+TEST_F(Lists, FlippedBytesOfAMatFileAreRefusedOrHarmless) {
+    for (int i = 1; i <= 6; ++i) write("car_ims/00000" + std::to_string(i) + ".jpg", "x");
+    for (const char* name : {"packed", "plain", "wide"}) {
+        const auto sound = mat_file(name);
+        for (std::size_t at = 0; at < sound.size(); ++at)
+            for (const int flip : {0x01, 0x80, 0xFF}) {
+                auto bytes = sound;
+                bytes[at] ^= static_cast<std::byte>(flip);
+                try {
+                    const auto list = cars_of(bytes, root, bf::RetrievalSplit::test);
+                    // zlib's sum covers all that is packed; elsewhere a label may become another one
+                    if (std::string(name) != "plain") {
+                        ASSERT_EQ(list.images.size(), 4u) << name << " at " << at;
+                    }
+                } catch (const bf::Error& e) {
+                    ASSERT_EQ(e.code(), bf::ErrorCode::data) << name << " at " << at << ": " << e.what();
+                }
+            }
+    }
+}
+
+TEST_F(Lists, MatVariablesBeforeTheAnnotations) {
+    for (int i = 1; i <= 6; ++i) write("car_ims/00000" + std::to_string(i) + ".jpg", "x");
+    const auto packed = mat_file("packed"), plain = mat_file("plain");
+    const auto length = [](const std::vector<std::byte>& file) {  // of the first variable, class_names, with its tag
+        std::uint32_t n = 0;
+        std::memcpy(&n, file.data() + 132, sizeof n);
+        return std::size_t{8} + n;
+    };
+    const auto head = std::span(packed).first(128), names = std::span(packed).subspan(128, length(packed)),
+               annotations = std::span(plain).subspan(128 + length(plain));
+    ASSERT_NE(names.size() % 8, 0u);  // so that what follows stands at no multiple of 8
+    constexpr auto test = bf::RetrievalSplit::test;
+    EXPECT_EQ(cars_of(joined({head, names, annotations}), root, test).images.size(), 4u);
+
+    // an object of MATLAB (class 17) has texts where others have sizes: its name, MCOS, its class
+    const auto object =
+        words({14, 56, 6, 8, 17, 0, 0x10001, 's', 0x40001, 0x534f434d, 1, 6, 0x69727473, 0x676e, 14, 0});
+    EXPECT_EQ(cars_of(joined({head, object, annotations}), root, test).images.size(), 4u);
+
+    const auto nothing = words({14, 0});
+    std::vector<std::byte> many(head.begin(), head.end());
+    for (int i = 0; i < 1024; ++i) many.insert(many.end(), nothing.begin(), nothing.end());
+    expect_data_error([&] { cars_of(joined({many, annotations}), root, test); }, "more than 1024 variables");
+    many.resize(many.size() - nothing.size());
+    EXPECT_EQ(cars_of(joined({many, annotations}), root, test).images.size(), 4u);
+
+    // what unpacks to too much: stored blocks of 65535 bytes in a zlib stream
+    auto stream = words({0x0178});
+    stream.resize(2);
+    for (int i = 0; i < 200; ++i) {
+        const auto block = words({0x00FFFF00, 0x00000000});
+        stream.insert(stream.end(), block.begin(), block.begin() + 5);
+        stream.resize(stream.size() + 65535);
+    }
+    const auto tag = words({15, static_cast<std::uint32_t>(stream.size())});
+    expect_data_error(
+        [&] {
+            cars_of(joined({head, tag, stream, annotations}), root, test);
+        },
+        "unpacks to more than 12582912 bytes");
+}
+
+TEST_F(Lists, AnnotationsOfMatlabThatNameNoImageOrClass) {
+    for (int i = 1; i <= 6; ++i) write("car_ims/00000" + std::to_string(i) + ".jpg", "x");
+    const auto sound = mat_file("plain");
+    const auto changed = [&](const std::string& from, const std::string& to, const char* error) {
+        auto bytes = sound;
+        const auto key = std::as_bytes(std::span(from)), value = std::as_bytes(std::span(to));
+        const auto at = std::search(bytes.begin(), bytes.end(), key.begin(), key.end());
+        ASSERT_NE(at, bytes.end());
+        std::copy(value.begin(), value.end(), at);
+        expect_data_error([&] { cars_of(bytes, root, bf::RetrievalSplit::test); }, error);
+    };
+    const auto number = [](double value) { return std::string(reinterpret_cast<const char*>(&value), sizeof value); };
+    changed("car_ims/000002.jpg", "car_ims/000009.jpg", "1 of 6 images are missing");
+    changed("car_ims/000002.jpg", std::string("car_ims/000002.jp\0", 18), "annotation 2: want a path");
+    changed(number(98), number(98.5),
+            "annotation 2: want a path and a class of 1..196; got `car_ims/000002.jpg`, 98.5");
+    changed(number(98), number(0), "annotation 2");
+    changed(number(98), number(197), "annotation 2");
+    changed(number(98), number(std::nan("")), "annotation 2");
+    changed("annotations", "\x1bnnotations", "has no variable annotations; got class_names, ?nnotations");
 }
 
 TEST_F(Lists, LabelsAreNumbersOrWords) {

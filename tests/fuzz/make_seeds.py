@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the seeds of the fuzz targets that no other test has files for: small pictures and JSON (needs Pillow, NumPy)."""
+"""Writes the seeds of the fuzz targets that no other test has files for: small pictures, JSON, pickles, MAT-files (needs Pillow, NumPy)."""
 import io
 import pathlib
 import pickle
@@ -56,3 +56,12 @@ arrays = [np.frombuffer(f, dtype=np.uint8) for f in faces]
 # as Python 2 writes it: str is bytes (SHORT_BINSTRING, BINSTRING)
 strings = b"".join((b"U" + bytes([len(f)]) if len(f) < 256 else b"T" + len(f).to_bytes(4, "little")) + f + b"q" + bytes([i + 2]) for i, f in enumerate(faces))
 (bins / "python2.bin").write_bytes(b"\x80\x02]q\x01(" + strings + b"e]q\x10(\x88\x89e\x86q\x11.")
+
+# variables as MATLAB saves them one after the other: packed, an object (class 17), not packed
+mats = here / "mat_file"
+mats.mkdir(exist_ok=True)
+packed, plain = ((here.parent.parent / "data" / f"cars_{kind}.mat").read_bytes() for kind in ("packed", "plain"))
+first = [8 + int.from_bytes(mat[132:136], "little") for mat in (packed, plain)]
+words = (14, 56, 6, 8, 17, 0, 0x10001, ord("s"), 0x40001, 0x534F434D, 1, 6, 0x69727473, 0x676E, 14, 0)  # s, MCOS, string
+an_object = b"".join(n.to_bytes(4, "little") for n in words)
+(mats / "mixed.mat").write_bytes(packed[: 128 + first[0]] + an_object + plain[128 + first[1] :])

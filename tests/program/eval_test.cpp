@@ -183,6 +183,21 @@ TEST_F(Eval, RetrievalBySetsAndEmbeddings) {
     EXPECT_TRUE(has(shop.output, "In-Shop") && has(shop.output, "queries: 2") && has(shop.output, "Recall@40"))
         << shop.output;
 
+    // Cars196: cars_annos.mat goes before cars.txt
+    fs::create_directories(root / "set/car_ims");
+    for (int i = 1; i <= 6; ++i)
+        fs::copy(root / "set/c0/0.pgm", root / ("set/car_ims/00000" + std::to_string(i) + ".jpg"));
+    const std::string cars = "eval retrieval --set cars --pixels --k 1 --root " + at("set");
+    std::ofstream(root / "set/cars.txt") << "c0/0.pgm 99\nc0/1.pgm 99\n";
+    const Outcome by_text = run(cars);
+    EXPECT_TRUE(by_text.code == 0 && has(by_text.output, "queries: 2")) << by_text.output;
+    fs::copy(fs::path(BF_TEST_DIR) / "data/cars_packed.mat", root / "set/cars_annos.mat");
+    const Outcome by_matlab = run(cars);
+    EXPECT_TRUE(by_matlab.code == 0 && has(by_matlab.output, "Cars196, ") && has(by_matlab.output, "queries: 4"))
+        << by_matlab.output;
+    const Outcome given = run(cars + " --list " + at("set/cars.txt"));
+    EXPECT_TRUE(given.code == 0 && has(given.output, "queries: 2")) << given.output;
+
     const auto usage = [&](const std::string& arguments, const std::string& part) {
         const Outcome r = run("eval retrieval " + arguments);
         EXPECT_EQ(r.code, 2) << r.output;

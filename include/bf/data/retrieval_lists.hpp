@@ -1,5 +1,6 @@
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <set>
@@ -176,9 +177,10 @@ inline RetrievalList read_cars_list(const Source& list, const std::filesystem::p
     if (list.name().ends_with(".mat")) {
         constexpr std::string_view fields[] = {"relative_im_path", "class"};
         read_mat_structs(list, "annotations", fields, [&](const std::vector<MatValue>& v) {
-            BF_CHECK_DATA(!v[0].text.empty() && v[1].number >= 1 && v[1].number <= 196, list.name(), "annotation ",
-                          out.images.size() + 1, ": want a path and a class of 1..196; got `", excerpt(v[0].text),
-                          "`, ", v[1].number);
+            const bool path = !v[0].text.empty() && v[0].text.find('\0') == std::string::npos,
+                       label = v[1].number >= 1 && v[1].number <= 196 && v[1].number == std::floor(v[1].number);
+            BF_CHECK_DATA(path && label, list.name(), "annotation ", out.images.size() + 1,
+                          ": want a path and a class of 1..196; got `", printable(v[0].text, 80), "`, ", v[1].number);
             out.images.push_back({root / v[0].text, static_cast<std::int64_t>(v[1].number)});
         });
         out = detail::all_there(std::move(out), list.name());

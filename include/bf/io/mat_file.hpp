@@ -41,7 +41,7 @@ enum class MatType : std::uint32_t {
     utf16,
     utf32
 };
-enum class MatClass : std::uint8_t { cell = 1, structure, object, character, sparse, f64, f32 };
+enum class MatClass : std::uint8_t { cell = 1, structure, object, character, sparse, f64, f32, u64 = 15, opaque = 17 };
 
 /// A data element: its type, and where its content stands.
 struct MatElement {
@@ -64,8 +64,9 @@ class MatReader {
         BF_CHECK_DATA(size <= end - at - 8, source_.name(), "element at byte ", at, " has ", size,
                       " bytes, but what holds it ends at byte ", end, "; hint: is the file cut?");
         const auto type = static_cast<MatType>(tag);
-        const std::uint64_t stop = at + 8 + size, padded = type == MatType::compressed ? stop : (stop + 7) / 8 * 8;
-        return {type, at + 8, stop, std::min(padded, end)};
+        // padded to 8 bytes from its own begin, which a packed variable before it may have put anywhere
+        const std::uint64_t stop = at + 8 + size, padding = type == MatType::compressed ? 0 : (8 - size % 8) % 8;
+        return {type, at + 8, stop, std::min(stop + padding, end)};
     }
     MatElement element(std::uint64_t at, std::uint64_t end, MatType want, const char* what) const {
         const MatElement e = element(at, end);
@@ -93,6 +94,8 @@ class MatReader {
         const MatElement flags = element(e.begin, e.end, MatType::u32, "flags of an array");
         BF_CHECK_DATA(flags.end - flags.begin == 8, source_.name(), "flags of an array at byte ", e.begin, "; got ",
                       flags.end - flags.begin, " bytes, want 8");
+        const auto kind = static_cast<MatClass>(source_.number<std::uint8_t>(flags.begin));
+        if (kind == MatClass::opaque) return {kind, 0, "", flags.next, e.end};  // MATLAB's objects: no sizes
         const MatElement sizes = element(flags.next, e.end, MatType::i32, "sizes of an array"),
                          name = element(sizes.next, e.end, MatType::i8, "name of an array");
         std::uint64_t count = 1;
@@ -102,13 +105,14 @@ class MatReader {
                           "sizes of an array at byte ", at, " are more than the file can hold");
             count *= static_cast<std::uint64_t>(n);
         }
-        return {static_cast<MatClass>(source_.number<std::uint8_t>(flags.begin)), count, text(name), name.next, e.end};
+        return {kind, count, text(name), name.next, e.end};
     }
 
     MatValue value(const MatElement& e) const {
         const Array a = array(e);
         MatValue v;
-        if (a.count == 0 || (a.kind != MatClass::character && a.kind < MatClass::f64)) return v;
+        const bool numeric = a.kind >= MatClass::f64 && a.kind <= MatClass::u64;
+        if (a.count == 0 || (a.kind != MatClass::character && !numeric)) return v;
         const MatElement data = element(a.at, a.end);
         if (a.kind == MatClass::character) {
             v.text = text(data);
@@ -120,6 +124,10 @@ class MatReader {
                     narrow += v.text[i];
                 }
                 v.text = narrow;
+            } else {
+                BF_CHECK_DATA(data.type == MatType::i8 || data.type == MatType::u8 || data.type == MatType::utf8,
+                              source_.name(), "text at byte ", data.begin, "; got an element of type ",
+                              static_cast<std::uint32_t>(data.type), ", want characters of 1 or 2 bytes");
             }
         } else if (a.count == 1) {
             v.number = number(data);
@@ -191,28 +199,36 @@ class MatReader {
 }  // namespace detail
 
 /// Calls visit(const std::vector<MatValue>&), in the order of `fields`, for each struct of the struct array `variable`
-/// of a MAT-file of level 5, little-endian, compressed (at most 12 MiB unpacked a variable) or not. Fields that are
-/// neither text nor one number are empty. Any other file, or one that is damaged, is a data Error with the byte. Link
-/// bf::images.
+/// of a MAT-file of level 5, little-endian, compressed or not: at most 12 MiB unpacked and 1024 variables up to it.
+/// Fields that are neither text nor one number are empty. Any other file, or one that is damaged, is a data Error with
+/// the byte. Link bf::images.
 template <class Visit>
 void read_mat_structs(const Source& source, std::string_view variable, std::span<const std::string_view> fields,
                       Visit&& visit) {
-    constexpr std::uint64_t most = std::uint64_t{12} << 20;
+    std::uint64_t left = std::uint64_t{12} << 20, variables = 0;
     char head[128] = {};
-    BF_CHECK_DATA(source.size() >= sizeof head, source.name(), "got ", source.size(), " bytes; want a MAT-file");
+    BF_CHECK_DATA(source.size() >= sizeof head, source.name(), "got ", source.size(),
+                  " bytes; want a MAT-file of level 5, whose head has 128");
     source.read(0, std::as_writable_bytes(std::span(head)));
     const std::string_view text(head, sizeof head);
     BF_CHECK_DATA(!text.starts_with("MATLAB 7.3"), source.name(),
                   "is a MAT-file of version 7.3 (HDF5); hint: in MATLAB, save(..., '-v7')");
+    BF_CHECK_DATA(
+        !text.ends_with("MI"), source.name(),
+        "is a big-endian MAT-file (bytes 126 and 127); hint: in today's MATLAB, load it and save(..., '-v7')");
+    BF_CHECK_DATA(text.substr(0, 4).find('\0') == std::string_view::npos, source.name(),
+                  "is a MAT-file of level 4, or none (bytes 0 to 3); hint: in MATLAB, save(..., '-v7')");
     BF_CHECK_DATA(text.substr(124) == std::string_view("\0\1IM", 4), source.name(),
                   "is no little-endian MAT-file of level 5 (bytes 124 to 127)");
     std::string others;
     for (std::uint64_t at = sizeof head; at < source.size();) {
         const detail::MatReader file(source);
         detail::MatElement e = file.element(at, source.size());
+        BF_CHECK_DATA(++variables <= 1024, source.name(), "more than 1024 variables before byte ", at);
         at = e.next;
         std::vector<std::byte> unpacked;
-        if (e.type == detail::MatType::compressed) unpacked = inflate_zlib(source, e.begin, e.end - e.begin, most);
+        if (e.type == detail::MatType::compressed) unpacked = inflate_zlib(source, e.begin, e.end - e.begin, left);
+        left -= unpacked.size();
         const MemorySource inside(unpacked, source.name() + ", unpacked");
         const detail::MatReader reader(unpacked.empty() ? source : inside);
         if (!unpacked.empty()) e = reader.element(0, inside.size());
@@ -223,7 +239,7 @@ void read_mat_structs(const Source& source, std::string_view variable, std::span
                           " is no struct array; got class ", static_cast<int>(a.kind));
             return reader.structs(a, fields, visit);
         }
-        if (others.size() < 200) others += (others.empty() ? "" : ", ") + a.name.substr(0, 64);
+        if (others.size() < 200) others += (others.empty() ? "" : ", ") + printable(a.name, 64);
     }
     fail(ErrorCode::data, source.name(), "has no variable ", variable, "; got ", others.empty() ? "none" : others);
 }
