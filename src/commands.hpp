@@ -11,6 +11,14 @@ struct TrainArguments {
     std::vector<std::string> settings;
     bool quiet = false, help_config = false;
 };
+struct BenchArguments {
+    std::string config, network, device, precision, mode = "train,inference";
+    std::vector<std::string> settings;
+    std::int64_t batch = 0, queue = -1, identities = 0;
+    int steps = 10, warmup = 2;
+    double seconds = 60;
+    bool profile = false, json = false;
+};
 struct EvalArguments {
     std::string model, pairs, train_pairs, root, kind = "lfw", out, device = "cpu";
     int fold = 0, folds = 10, rounds = 2000;
@@ -100,6 +108,7 @@ struct SearchArguments {
 };
 
 int run_train(const TrainArguments& arguments);
+int run_bench(const BenchArguments& arguments);
 int run_eval(const EvalArguments& arguments);
 int run_eval_ijb(const IjbArguments& arguments);
 int run_eval_megaface(const MegaFaceArguments& arguments);

@@ -63,8 +63,8 @@ int run_info(bool json) {
                     static_cast<long long>(f.image_size), f.alias.empty() ? "" : (", alias " + f.alias).c_str());
     std::printf(
         "margin heads: arcface, cosface, combined, sphereface, softmax; exact or straight-through gradients\n"
-        "images: JPEG, PNG, PGM, PPM; data: synthetic faces, folders, lists, LFW pairs, pair lists\n"
-        "files: safetensors (weights, checkpoints), npy (embeddings), metrics.jsonl, report.html\n");
+        "images: JPEG, PNG, PGM, PPM; data: drawn faces, folders, lists, InsightFace's .rec and .bin, Omniglot\n"
+        "weights: safetensors, ONNX both ways, PyTorch's .pth and .pt, .npz; arrays: .npy\n");
     return 0;
 }
 

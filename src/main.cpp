@@ -59,6 +59,35 @@ void add_train(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_train(*a); }; });
 }
 
+void add_bench(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<BenchArguments>();
+    CLI::App* c = app.add_subcommand(
+        "bench", "Measure training steps and inference of a configuration on this machine, over made images");
+    c->add_option("config", a->config,
+                  "TOML file as bf train takes it; without one its defaults and 10,000 identities");
+    c->add_option("--set", a->settings, "Change a key, such as --set broadface.queue=8192 (repeatable)")
+        ->take_all()
+        ->allow_extra_args(false);
+    c->add_option("--network", a->network, "The key network");
+    c->add_option("--batch", a->batch, "The key batch_size")->check(CLI::Range(1, 1000000));
+    c->add_option("--queue", a->queue, "The key broadface.queue; the queue is full")->check(CLI::Range(0, 100000000));
+    c->add_option("--identities", a->identities, "Rows of the classifier, without opening the data")
+        ->check(CLI::Range(1, 100000000));
+    c->add_option("--device", a->device, "cpu or cuda (the key device)")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_option("--precision", a->precision, "The key precision")
+        ->check(CLI::IsMember({"auto", "f32", "tf32", "bf16"}));
+    c->add_option("--mode", a->mode, "train, inference or both, with a comma between")
+        ->check(CLI::IsMember({"train", "inference", "train,inference"}));
+    c->add_option("--steps", a->steps, "Measured steps: the median counts")->check(CLI::Range(1, 100000));
+    c->add_option("--warmup", a->warmup, "Steps before them")->check(CLI::Range(0, 1000));
+    c->add_option("--seconds", a->seconds, "Start no further step after this time (0: no limit)")
+        ->check(CLI::Range(0.0, 1e6));
+    c->add_flag("--profile", a->profile, "cpu: where the time of a step goes, kernel by kernel");
+    c->add_flag("--json", a->json, "Print one JSON object");
+    c->footer("bf bench --network r50 --batch 16 --profile\nbf bench configs/lfw_small.toml --mode train");
+    c->callback([a, &chosen] { chosen = [a] { return run_bench(*a); }; });
+}
+
 void add_eval_ijb(CLI::App& eval, Chosen& chosen) {
     const auto a = std::make_shared<IjbArguments>();
     CLI::App* c = eval.add_subcommand("ijb", "IJB-B and IJB-C: verification of templates (1:1), search (1:N)");
@@ -473,6 +502,7 @@ int main(int argc, char** argv) {
     add_info(app, chosen);
     add_doctor(app, chosen);
     add_demo(app, chosen);
+    add_bench(app, chosen);
 
     std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of the write, with message and clean-up
     try {

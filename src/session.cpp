@@ -19,6 +19,7 @@
 #include "config_toml.hpp"
 #include "model.hpp"
 #include "report.hpp"
+#include "run_parts.hpp"
 
 namespace bf::program {
 namespace {
@@ -26,36 +27,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-std::unique_ptr<Optimizer> optimizer_of(const RunConfig& c, const Module& net, const Var& w) {
-    const bool all = c.clip_scope == "all";
-    std::vector<ParameterGroup> groups(2);
-    groups[0] = {.parameters = net.parameters(),
-                 .weight_decay = c.weight_decay,
-                 .decay_norm_and_bias = c.decay_norm_and_bias,
-                 .clip_norm = all ? 0 : c.clip_norm};
-    groups[1] = {.parameters = {Parameter{"classifier.weight", w}}, .weight_decay = c.weight_decay};
-    const double clip = all ? c.clip_norm : 0;
-    if (c.optimizer == "adamw") return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.clip_norm = clip});
-    return std::make_unique<Sgd>(std::move(groups),
-                                 SgdOptions{.momentum = c.momentum, .nesterov = c.nesterov, .clip_norm = clip});
-}
-
-Schedule schedule_of(const RunConfig& c, std::uint64_t steps_per_epoch, std::uint64_t total) {
-    Schedule s{.lr = c.lr,
-               .warmup_steps = static_cast<std::uint64_t>(c.warmup_epoch) * steps_per_epoch +
-                               static_cast<std::uint64_t>(c.warmup_step),
-               .total_steps = total,
-               .gamma = c.lr_gamma};
-    s.kind = c.scheduler == "poly"     ? ScheduleKind::poly
-             : c.scheduler == "step"   ? ScheduleKind::step
-             : c.scheduler == "cosine" ? ScheduleKind::cosine
-                                       : ScheduleKind::constant;
-    for (const std::int64_t epoch : c.lr_steps)
-        s.milestones.push_back(static_cast<std::uint64_t>(epoch) * steps_per_epoch);
-    BF_CHECK(s.warmup_steps < total, "warmup", "got ", s.warmup_steps, " steps of ", total, " in all");
-    return s;
-}
 
 /// Encodes images as training does (batch statistics) and leaves the running statistics as they were.
 Tensor encode_as_training(Module& net, const Tensor& images) {
@@ -177,15 +148,6 @@ std::filesystem::path prepared_folder(const RunConfig& c, bool resume) {
     return folder;
 }
 
-/// Sets the device up before anything is made on it.
-Precision configured(const RunConfig& c, Device device) {
-    const Precision precision = precision_of(c, device);
-    device_runtime(device).configure({.tf32 = precision.tf32, .deterministic = c.deterministic, .autotune = c.autotune},
-                                     device.index);
-    if (c.threads > 0) cpu_pool().resize(static_cast<int>(c.threads));
-    return precision;
-}
-
 LoaderOptions loader_options(const RunConfig& c) {
     const AugmentConfig& a = c.augment;
     return {.batch_size = c.batch_size,
@@ -212,16 +174,6 @@ LoaderOptions loader_options(const RunConfig& c) {
                         .erase_random = a.erase_random},
             .input = network_facts(c.network).input,
             .max_bad_share = c.data.max_bad_share};
-}
-
-BroadFaceOptions broadface_options(const BroadFaceConfig& b) {
-    return {.queue = b.queue,
-            .compensate = b.compensate,
-            .start_step = static_cast<std::uint64_t>(b.start_step),
-            .ramp_steps = static_cast<std::uint64_t>(b.ramp_steps),
-            .age_limit = static_cast<std::uint64_t>(b.age_limit),
-            .direction_only = b.direction_only,
-            .overwrite = b.overwrite};
 }
 
 /// A training run from images to model file. Steps are queued ahead of the device by a few; what they did is taken in,

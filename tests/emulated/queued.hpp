@@ -117,5 +117,7 @@ inline void queued_classifier_dw(Context& device, const ClassifierRows* sets, in
         },
         std::vector<ClassifierRows>(sets, sets + set_count), row_weight, seed, weights, dw);
 }
+template <>
+inline constexpr auto* queued<&KernelTable::classifier_dw> = &queued_classifier_dw;
 
 }  // namespace bf::emulated

@@ -63,52 +63,9 @@ const DeviceRuntime& cuda_runtime() {
 
 const KernelTable& cuda_table() {
     using emulated::queued;
-    static const KernelTable table{
-        .convert = queued<&KernelTable::convert>,
-        .fill = queued<&KernelTable::fill>,
-        .axpby = queued<&KernelTable::axpby>,
-        .unary = queued<&KernelTable::unary>,
-        .unary_dx = queued<&KernelTable::unary_dx>,
-        .binary = queued<&KernelTable::binary>,
-        .binary_dx = queued<&KernelTable::binary_dx>,
-        .binary_dz = queued<&KernelTable::binary_dz>,
-        .dropout = queued<&KernelTable::dropout>,
-        .reduce = queued<&KernelTable::reduce>,
-        .reduce_dx = queued<&KernelTable::reduce_dx>,
-        .gemm = queued<&KernelTable::gemm>,
-        .broadcast_rows = queued<&KernelTable::broadcast_rows>,
-        .gather_rows = queued<&KernelTable::gather_rows>,
-        .scatter_add_rows = queued<&KernelTable::scatter_add_rows>,
-        .normalize_rows = queued<&KernelTable::normalize_rows>,
-        .normalize_rows_dx = queued<&KernelTable::normalize_rows_dx>,
-        .softmax_cross_entropy = queued<&KernelTable::softmax_cross_entropy>,
-        .softmax_cross_entropy_dx = queued<&KernelTable::softmax_cross_entropy_dx>,
-        .conv2d = queued<&KernelTable::conv2d>,
-        .conv2d_dx = queued<&KernelTable::conv2d_dx>,
-        .conv2d_dw = queued<&KernelTable::conv2d_dw>,
-        .batch_norm_train = queued<&KernelTable::batch_norm_train>,
-        .inverse_std = queued<&KernelTable::inverse_std>,
-        .batch_norm_eval = queued<&KernelTable::batch_norm_eval>,
-        .batch_norm_train_dx = queued<&KernelTable::batch_norm_train_dx>,
-        .batch_norm_eval_dx = queued<&KernelTable::batch_norm_eval_dx>,
-        .prelu = queued<&KernelTable::prelu>,
-        .prelu_dx = queued<&KernelTable::prelu_dx>,
-        .max_pool = queued<&KernelTable::max_pool>,
-        .max_pool_dx = queued<&KernelTable::max_pool_dx>,
-        .avg_pool = queued<&KernelTable::avg_pool>,
-        .avg_pool_dx = queued<&KernelTable::avg_pool_dx>,
-        .inverse_norms = queued<&KernelTable::inverse_norms>,
-        .target_cosine = queued<&KernelTable::target_cosine>,
-        .classifier_statistics = queued<&KernelTable::classifier_statistics>,
-        .margin_rows = queued<&KernelTable::margin_rows>,
-        .classifier_dw = emulated::queued_classifier_dw,
-        .classifier_dx = queued<&KernelTable::classifier_dx>,
-        .compensate = queued<&KernelTable::compensate>,
-        .sum_squares = queued<&KernelTable::sum_squares>,
-        .clip_factors = queued<&KernelTable::clip_factors>,
-        .sgd = queued<&KernelTable::sgd>,
-        .adamw = queued<&KernelTable::adamw>,
-    };
+#define BF_ENTRY(name) .name = queued<&KernelTable::name>,
+    static const KernelTable table{BF_KERNELS(BF_ENTRY)};
+#undef BF_ENTRY
     return table;
 }
 

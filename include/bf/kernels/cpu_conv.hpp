@@ -1,8 +1,12 @@
 #pragma once
+#include <array>
+#include <vector>
+
 #include "bf/kernels/cpu_winograd.hpp"
 
 // CPU: convolution over nhwc images, weights [O, C / groups, kh, kw]. Direct: patches of a block of output pixels are
-// gathered (im2col) and multiplied by Eigen. Depthwise has its own loops, which small groups use too.
+// gathered (im2col) and multiplied while they lie in the cache. Depthwise has its own loops, which small groups use
+// too.
 
 namespace bf::cpu {
 
@@ -19,31 +23,6 @@ inline bool has_small_groups(const ConvGeometry& g) {
     return g.groups > 1 && g.c_in == g.c_out && g.c_in / g.groups >= 2 && g.c_in / g.groups <= 4;
 }
 
-/// Channels of one group and the length of its patch.
-struct GroupSizes {
-    std::int64_t in, out, patch, rows, block;
-
-    GroupSizes(const ConvGeometry& g, std::size_t element)
-        : in(g.c_in / g.groups),
-          out(g.c_out / g.groups),
-          patch(g.kernel_h * g.kernel_w * in),
-          rows(g.n * g.h_out() * g.w_out()) {
-        // about 768 KiB of patches a block, so that it stays in the second-level cache
-        block =
-            std::clamp<std::int64_t>((768 << 10) / (patch * static_cast<std::int64_t>(element)), 16, 1024) / 16 * 16;
-    }
-};
-
-/// Weights of group q as [kh * kw * C, O], the order of a patch.
-template <class T>
-void patch_weights(const ConvGeometry& g, const GroupSizes& s, std::int64_t q, const T* w, T* out) {
-    const std::int64_t taps = g.kernel_h * g.kernel_w;
-    const T* from = w + q * s.out * s.in * taps;
-    for (std::int64_t o = 0; o < s.out; ++o)
-        for (std::int64_t c = 0; c < s.in; ++c)
-            for (std::int64_t k = 0; k < taps; ++k) out[(k * s.in + c) * s.out + o] = from[(o * s.in + c) * taps + k];
-}
-
 /// body(row of the block, tap, input pixel or -1) for output pixels [begin, end).
 template <class F>
 void for_taps(const ConvGeometry& g, std::int64_t begin, std::int64_t end, F&& body) {
@@ -58,150 +37,231 @@ void for_taps(const ConvGeometry& g, std::int64_t begin, std::int64_t end, F&& b
     }
 }
 
-/// body(row of the block, input pixel or -1) for one tap.
-template <class F>
-void for_tap(const ConvGeometry& g, std::int64_t begin, std::int64_t end, std::int64_t tap, F&& body) {
-    const std::int64_t wo = g.w_out(), plane = g.h_out() * wo;
-    for (std::int64_t r = begin; r < end; ++r) {
-        const std::int64_t n = r / plane, y = r % plane / wo * g.stride - g.pad + tap / g.kernel_w,
-                           x = r % wo * g.stride - g.pad + tap % g.kernel_w;
-        body(r - begin, y >= 0 && y < g.h && x >= 0 && x < g.w ? (n * g.h + y) * g.w + x : -1);
+/// Channels of one group, the length of a patch of its pixels, and how many patches a task takes at once.
+struct GroupSizes {
+    std::int64_t in, out, patch, rows, block;
+
+    GroupSizes(const ConvGeometry& g, std::int64_t element)
+        : in(g.c_in / g.groups),
+          out(g.c_out / g.groups),
+          patch(g.kernel_h * g.kernel_w * in),
+          rows(g.n * g.h_out() * g.w_out()),
+          // about 512 KiB, which stay in the second-level cache; with long patches more, so that weights, which then
+          // come from further away, meet enough of them
+          block(std::clamp<std::int64_t>((512 << 10) / (patch * element) / block_rows, 4, 32) * block_rows) {}
+};
+
+/// A matrix [depth, cols] whose value at (k, j) is at(k, j), cut into columns of block_cols; missing ones are 0.
+template <class T, class At>
+Tensor column_blocks(std::int64_t depth, std::int64_t cols, At&& at) {
+    const Tensor packed = Tensor::empty({padded_cols<T>(cols), depth}, {.dtype = dtype_of<T>});
+    T* out = packed.data<T>();
+    parallel_for(padded_cols<T>(cols) / block_cols<T>, 1, [&](std::int64_t p, std::int64_t) {
+        T* to = out + p * block_cols<T> * depth;
+        const std::int64_t first = p * block_cols<T>, count = std::min(block_cols<T>, cols - first);
+        for (std::int64_t k = 0; k < depth; ++k, to += block_cols<T>) {
+            for (std::int64_t j = 0; j < count; ++j) to[j] = at(k, first + j);
+            std::fill(to + count, to + block_cols<T>, T(0));
+        }
+    });
+    return packed;
+}
+
+/// y[rows, cols] = a[rows, depth] b, b as column_blocks() gives it; rows of a and y lie a_row and y_row apart. Where
+/// the columns do not fill their last block, `rest` [rows, block_cols] takes it first.
+template <class T>
+void multiply_columns(std::int64_t rows, std::int64_t depth, std::int64_t cols, const T* a, std::int64_t a_row,
+                      const T* b, T* y, std::int64_t y_row, T* rest) {
+    for (std::int64_t first = 0; first < cols; first += block_cols<T>) {
+        const std::int64_t count = std::min(block_cols<T>, cols - first);
+        T* to = count == block_cols<T> ? y + first : rest;
+        multiply_block<false>(
+            rows, 1, [&](std::int64_t) { return std::pair<const T*, const T*>(a, b + first * depth); }, depth,
+            {a_row, 1, block_cols<T>}, to, to == rest ? block_cols<T> : y_row);
+        if (to == rest)
+            for (std::int64_t r = 0; r < rows; ++r) std::copy_n(rest + r * block_cols<T>, count, y + r * y_row + first);
     }
 }
 
 template <class T>
-void gather_patches(const ConvGeometry& g, const GroupSizes& s, std::int64_t q, const T* x, std::int64_t begin,
-                    std::int64_t end, T* patches) {
-    for_taps(g, begin, end, [&](std::int64_t row, std::int64_t tap, std::int64_t pixel) {
-        T* to = patches + row * s.patch + tap * s.in;
-        if (pixel < 0)
-            std::fill_n(to, s.in, T(0));
-        else
-            std::copy_n(x + pixel * g.c_in + q * s.in, s.in, to);
-    });
+void copy_values(const T* from, std::int64_t count, T* to) {
+    if (count >= 16)
+        std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
+    else
+        for (std::int64_t i = 0; i < count; ++i) to[i] = from[i];
+}
+
+/// Patches of output pixels begin .. begin + count: of each the pixels under taps tap0 .. tap0 + taps, `in` channels
+/// from `first` on; zeros for pixels outside of the image.
+template <class T>
+void gather_patches(const ConvGeometry& g, const T* x, std::int64_t begin, std::int64_t count, std::int64_t tap0,
+                    std::int64_t taps, std::int64_t first, std::int64_t in, T* patches) {
+    const std::int64_t ho = g.h_out(), wo = g.w_out();
+    std::int64_t n = begin / (ho * wo), oy = begin / wo % ho, ox = begin % wo;
+    const bool whole_rows = tap0 % g.kernel_w == 0 && taps % g.kernel_w == 0 && in == g.c_in;
+    for (std::int64_t r = 0; r < count; ++r) {
+        const std::int64_t y0 = oy * g.stride - g.pad, x0 = ox * g.stride - g.pad;
+        const T* image = x + n * g.h * g.w * g.c_in + first;
+        if (whole_rows && x0 >= 0 && x0 + g.kernel_w <= g.w) {
+            const std::int64_t run = g.kernel_w * in;
+            for (std::int64_t ky = tap0 / g.kernel_w; ky < (tap0 + taps) / g.kernel_w; ++ky, patches += run)
+                if (y0 + ky >= 0 && y0 + ky < g.h)
+                    copy_values(image + ((y0 + ky) * g.w + x0) * g.c_in, run, patches);
+                else
+                    std::fill_n(patches, run, T(0));
+        } else {
+            for (std::int64_t tap = tap0; tap < tap0 + taps; ++tap, patches += in) {
+                const std::int64_t y = y0 + tap / g.kernel_w, at = x0 + tap % g.kernel_w;
+                if (y >= 0 && y < g.h && at >= 0 && at < g.w)
+                    copy_values(image + (y * g.w + at) * g.c_in, in, patches);
+                else
+                    std::fill_n(patches, in, T(0));
+            }
+        }
+        if (++ox == wo) {
+            ox = 0;
+            if (++oy == ho) oy = 0, ++n;
+        }
+    }
 }
 
 template <class T>
 void direct_forward(const ConvGeometry& g, const T* x, const T* w, T* y) {
     const GroupSizes s(g, sizeof(T));
-    const Tensor weights = Tensor::empty({s.patch, s.out}, {.dtype = dtype_of<T>});
-    const bool plain = g.kernel_h == 1 && g.kernel_w == 1 && g.stride == 1 && g.pad == 0;  // patches are the pixels
+    const std::int64_t taps = g.kernel_h * g.kernel_w;
+    const bool plain = taps == 1 && g.stride == 1 && g.pad == 0;  // patches are the pixels
     for (std::int64_t q = 0; q < g.groups; ++q) {
-        patch_weights(g, s, q, w, weights.data<T>());
-        const ConstMatrixView<T> b(weights.data<T>(), s.patch, s.out, Eigen::OuterStride<>(s.out));
+        const T* own = w + q * s.out * s.patch;
+        const Tensor weights = column_blocks<T>(s.patch, s.out, [&](std::int64_t k, std::int64_t o) {
+            return own[(o * s.in + k % s.in) * taps + k / s.in];
+        });
         parallel_for(s.rows, s.block, [&](std::int64_t begin, std::int64_t end) {
-            MatrixView<T> c(y + begin * g.c_out + q * s.out, end - begin, s.out, Eigen::OuterStride<>(g.c_out));
-            if (plain) {
-                c.noalias() =
-                    ConstMatrixView<T>(x + begin * g.c_in + q * s.in, end - begin, s.in, Eigen::OuterStride<>(g.c_in)) *
-                    b;
-                return;
-            }
-            const Tensor patches = Tensor::empty({s.block, s.patch}, {.dtype = dtype_of<T>});
-            gather_patches(g, s, q, x, begin, end, patches.data<T>());
-            c.noalias() =
-                ConstMatrixView<T>(patches.data<T>(), end - begin, s.patch, Eigen::OuterStride<>(s.patch)) * b;
+            const Tensor scratch = Tensor::empty({s.block, (plain ? 0 : s.patch) + block_cols<T>}, weights.options());
+            T *rest = scratch.data<T>(), *patches = rest + s.block * block_cols<T>;
+            if (!plain) gather_patches(g, x, begin, end - begin, 0, taps, q * s.in, s.in, patches);
+            multiply_columns<T>(end - begin, s.patch, s.out, plain ? x + begin * g.c_in + q * s.in : patches,
+                                plain ? g.c_in : s.patch, weights.data<T>(), y + begin * g.c_out + q * s.out, g.c_out,
+                                rest);
         });
     }
 }
 
-/// One task an image, because patches of neighbouring outputs overlap.
+/// Input pixels whose rows leave the same remainder by the stride, and columns too, meet the same taps: over each of
+/// these sets the input gradient is a convolution of dy with stride 1.
 template <class T>
 void direct_dx(const ConvGeometry& g, const T* dy, const T* w, T* dx) {
     const GroupSizes s(g, sizeof(T));
-    const Tensor weights = Tensor::empty({s.patch, s.out}, {.dtype = dtype_of<T>});
-    const std::int64_t plane = g.h_out() * g.w_out();
-    std::fill_n(dx, g.n * g.h * g.w * g.c_in, T(0));
-    for (std::int64_t q = 0; q < g.groups; ++q) {
-        patch_weights(g, s, q, w, weights.data<T>());
-        const ConstMatrixView<T> b(weights.data<T>(), s.patch, s.out, Eigen::OuterStride<>(s.out));
-        parallel_for(g.n, 1, [&](std::int64_t n, std::int64_t) {
-            const Tensor patches = Tensor::empty({s.block, s.patch}, {.dtype = dtype_of<T>});
-            T* p = patches.data<T>();
-            for (std::int64_t begin = n * plane; begin < (n + 1) * plane; begin += s.block) {
-                const std::int64_t end = std::min((n + 1) * plane, begin + s.block);
-                MatrixView<T>(p, end - begin, s.patch, Eigen::OuterStride<>(s.patch)).noalias() =
-                    ConstMatrixView<T>(dy + begin * g.c_out + q * s.out, end - begin, s.out,
-                                       Eigen::OuterStride<>(g.c_out)) *
-                    b.transpose();
-                for_taps(g, begin, end, [&](std::int64_t row, std::int64_t tap, std::int64_t pixel) {
-                    if (pixel < 0) return;
-                    const T* from = p + row * s.patch + tap * s.in;
-                    T* to = dx + pixel * g.c_in + q * s.in;
-                    for (std::int64_t c = 0; c < s.in; ++c) to[c] += from[c];
-                });
-            }
-        });
+    const std::int64_t ho = g.h_out(), wo = g.w_out(), taps = g.kernel_h * g.kernel_w;
+    for (std::int64_t set = 0; set < g.stride * g.stride; ++set) {
+        const std::int64_t y0 = set / g.stride, x0 = set % g.stride;
+        const std::int64_t rows = (g.h - y0 + g.stride - 1) / g.stride, cols = (g.w - x0 + g.stride - 1) / g.stride;
+        if (rows <= 0 || cols <= 0) continue;
+        std::vector<std::int64_t> mine;  // taps that reach this set
+        for (std::int64_t tap = 0; tap < taps; ++tap)
+            if ((y0 + g.pad - tap / g.kernel_w) % g.stride == 0 && (x0 + g.pad - tap % g.kernel_w) % g.stride == 0)
+                mine.push_back(tap);
+        const auto met = static_cast<std::int64_t>(mine.size()), depth = met * s.out;
+        const std::int64_t block =
+            std::clamp<std::int64_t>(
+                (512 << 10) / (std::max<std::int64_t>(1, depth) * static_cast<std::int64_t>(sizeof(T))) / block_rows, 4,
+                32) *
+            block_rows;
+        for (std::int64_t q = 0; q < g.groups; ++q) {
+            const T* own = w + q * s.out * s.patch;
+            const Tensor weights = column_blocks<T>(depth, s.in, [&](std::int64_t k, std::int64_t c) {
+                return own[(k % s.out * s.in + c) * taps + mine[static_cast<std::size_t>(k / s.out)]];
+            });
+            parallel_for(g.n * rows * cols, block, [&](std::int64_t begin, std::int64_t end) {
+                const std::int64_t width = padded_cols<T>(s.in);
+                const Tensor scratch = Tensor::empty({block, depth + width + block_cols<T>}, weights.options());
+                T *rest = scratch.data<T>(), *made = rest + block * block_cols<T>, *patches = made + block * width;
+                const auto place = [&](std::int64_t r) {
+                    const std::int64_t within = r % (rows * cols);
+                    return std::array{r / (rows * cols), y0 + within / cols * g.stride, x0 + within % cols * g.stride};
+                };
+                T* to = patches;
+                for (std::int64_t r = begin; r < end; ++r) {
+                    const auto [n, y, x] = place(r);
+                    for (const std::int64_t tap : mine) {
+                        // multiples of the stride
+                        const std::int64_t down = y + g.pad - tap / g.kernel_w, right = x + g.pad - tap % g.kernel_w,
+                                           oy = down / g.stride, ox = right / g.stride;
+                        if (down >= 0 && right >= 0 && oy < ho && ox < wo)
+                            copy_values(dy + ((n * ho + oy) * wo + ox) * g.c_out + q * s.out, s.out, to);
+                        else
+                            std::fill_n(to, s.out, T(0));
+                        to += s.out;
+                    }
+                }
+                multiply_columns<T>(end - begin, depth, s.in, patches, depth, weights.data<T>(), made, width, rest);
+                for (std::int64_t r = begin; r < end; ++r) {
+                    const auto [n, y, x] = place(r);
+                    std::copy_n(made + (r - begin) * width, s.in, dx + ((n * g.h + y) * g.w + x) * g.c_in + q * s.in);
+                }
+            });
+        }
     }
 }
 
-/// Few channels: up to eight partial sums over fixed ranges of output pixels, added in order.
+/// Tasks take ranges of the patch's values, and where these are few also parts of the output pixels, whose sums are
+/// added in order.
 template <class T>
-void direct_dw_patches(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
+void direct_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
     const GroupSizes s(g, sizeof(T));
-    const std::int64_t cells = s.patch * s.out, taps = g.kernel_h * g.kernel_w;
-    const std::int64_t blocks = (s.rows + s.block - 1) / s.block;
-    const std::int64_t parts = std::clamp<std::int64_t>((48 << 20) / (cells * static_cast<std::int64_t>(sizeof(T))), 1,
-                                                        std::clamp<std::int64_t>(blocks, 1, 8));
-    const Tensor partial = Tensor::empty({parts, s.patch, s.out}, {.dtype = dtype_of<T>});
+    const std::int64_t taps = g.kernel_h * g.kernel_w, width = padded_cols<T>(s.out);
+    // a range is some channels of a tap, or all of several taps
+    const std::int64_t most =
+        std::max<std::int64_t>(block_rows, (256 << 10) / (width * static_cast<std::int64_t>(sizeof(T))));
+    const std::int64_t strip = std::min(s.in, most), strips = (s.in + strip - 1) / strip,
+                       some = strips > 1 ? 1 : std::clamp<std::int64_t>(most / s.in, 1, taps),
+                       ranges = (taps + some - 1) / some * strips;
+    constexpr std::int64_t block = 256;
+    const std::int64_t blocks = (s.rows + block - 1) / block,
+                       parts = std::clamp<std::int64_t>(8 / ranges, 1, std::clamp<std::int64_t>(blocks, 1, 8));
+    const Tensor partial = Tensor::empty({parts, s.patch, width}, {.dtype = dtype_of<T>});
     T* sums = partial.data<T>();
     for (std::int64_t q = 0; q < g.groups; ++q) {
-        std::memset(partial.raw(), 0, partial.bytes());
-        parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
-            const Tensor patches = Tensor::empty({s.block, s.patch}, {.dtype = dtype_of<T>});
-            T* p = patches.data<T>();
-            MatrixView<T> sum(sums + part * cells, s.patch, s.out, Eigen::OuterStride<>(s.out));
-            for (std::int64_t i = blocks * part / parts; i < blocks * (part + 1) / parts; ++i) {
-                const std::int64_t begin = i * s.block, end = std::min(s.rows, begin + s.block);
-                gather_patches(g, s, q, x, begin, end, p);
-                sum.noalias() +=
-                    ConstMatrixView<T>(p, end - begin, s.patch, Eigen::OuterStride<>(s.patch)).transpose() *
-                    ConstMatrixView<T>(dy + begin * g.c_out + q * s.out, end - begin, s.out,
-                                       Eigen::OuterStride<>(g.c_out));
-            }
-        });
-        for (std::int64_t o = 0; o < s.out; ++o)
-            for (std::int64_t c = 0; c < s.in; ++c)
-                for (std::int64_t k = 0; k < taps; ++k) {
-                    T total = 0;
-                    for (std::int64_t part = 0; part < parts; ++part)
-                        total += sums[part * cells + (k * s.in + c) * s.out + o];
-                    dw[((q * s.out + o) * s.in + c) * taps + k] = total;
-                }
-    }
-}
-
-/// Many channels: one task a tap and block of input channels; each gathers its pixels and multiplies them with dy.
-template <class T>
-void direct_dw_taps(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
-    const GroupSizes s(g, sizeof(T));
-    const std::int64_t taps = g.kernel_h * g.kernel_w, strip = 64, strips = (s.in + strip - 1) / strip;
-    constexpr std::int64_t rows = 1024;
-    for (std::int64_t q = 0; q < g.groups; ++q)
-        parallel_for(taps * strips, 1, [&](std::int64_t task, std::int64_t) {
-            const std::int64_t tap = task / strips, first = task % strips * strip,
-                               count = std::min(strip, s.in - first);
-            const Tensor pixels = Tensor::empty({rows, count}, {.dtype = dtype_of<T>}),
-                         sums = Tensor::empty({count, s.out}, {.dtype = dtype_of<T>});
-            T* p = pixels.data<T>();
-            MatrixView<T> sum(sums.data<T>(), count, s.out, Eigen::OuterStride<>(s.out));
-            sum.setZero();
-            for (std::int64_t begin = 0; begin < s.rows; begin += rows) {
-                const std::int64_t end = std::min(s.rows, begin + rows);
-                for_tap(g, begin, end, tap, [&](std::int64_t row, std::int64_t pixel) {
-                    if (pixel < 0)
-                        std::fill_n(p + row * count, count, T(0));
+        parallel_for(ranges * parts, 1, [&](std::int64_t task, std::int64_t) {
+            const std::int64_t range = task / parts, part = task % parts, tap0 = range / strips * some,
+                               first = range % strips * strip, in = std::min(strip, s.in - first),
+                               met = std::min(some, taps - tap0), rows = met * in;
+            const bool copied = width != s.out;  // dy does not fill its last block of columns
+            const Tensor scratch = Tensor::empty({block, rows + (copied ? width : 0)}, partial.options());
+            T *patches = scratch.data<T>(), *mine = patches + block * rows;
+            T* sum = sums + (part * s.patch + tap0 * s.in + first) * width;
+            if (copied) std::fill_n(mine, block * width, T(0));
+            if (blocks == 0)
+                for (std::int64_t r = 0; r < rows; ++r) std::fill_n(sum + r * width, width, T(0));
+            const std::int64_t from = blocks * part / parts, to = blocks * (part + 1) / parts;
+            for (std::int64_t i = from; i < to; ++i) {
+                const std::int64_t begin = i * block, count = std::min(block, s.rows - begin);
+                gather_patches(g, x, begin, count, tap0, met, q * s.in + first, in, patches);
+                const T* grad = dy + begin * g.c_out + q * s.out;
+                if (copied)
+                    for (std::int64_t r = 0; r < count; ++r) std::copy_n(grad + r * g.c_out, s.out, mine + r * width);
+                for (std::int64_t p = 0; p < width; p += block_cols<T>) {
+                    const auto at = [&](std::int64_t) {
+                        return std::pair<const T*, const T*>(patches, (copied ? mine : grad) + p);
+                    };
+                    const BlockStrides strides{1, rows, copied ? width : g.c_out};
+                    if (i == from)
+                        multiply_block<false>(rows, 1, at, count, strides, sum + p, width);
                     else
-                        std::copy_n(x + pixel * g.c_in + q * s.in + first, count, p + row * count);
-                });
-                sum.noalias() += ConstMatrixView<T>(p, end - begin, count, Eigen::OuterStride<>(count)).transpose() *
-                                 ConstMatrixView<T>(dy + begin * g.c_out + q * s.out, end - begin, s.out,
-                                                    Eigen::OuterStride<>(g.c_out));
+                        multiply_block<true>(rows, 1, at, count, strides, sum + p, width);
+                }
             }
-            for (std::int64_t o = 0; o < s.out; ++o)
-                for (std::int64_t c = 0; c < count; ++c)
-                    dw[((q * s.out + o) * s.in + first + c) * taps + tap] = sum(c, o);
         });
+        parallel_for(s.out, 8, [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t o = begin; o < end; ++o)
+                for (std::int64_t c = 0; c < s.in; ++c)
+                    for (std::int64_t k = 0; k < taps; ++k) {
+                        T total = 0;
+                        for (std::int64_t part = 0; part < parts; ++part)
+                            total += sums[(part * s.patch + k * s.in + c) * width + o];
+                        dw[((q * s.out + o) * s.in + c) * taps + k] = total;
+                    }
+        });
+    }
 }
 
 /// Depthwise: weights turned to [taps, C], then multiply-adds that vectorise over channels.
@@ -387,8 +447,7 @@ inline void conv2d_dw(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, 
         else if (has_small_groups(g))
             small_groups_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
         else
-            g.c_in / g.groups >= 32 ? direct_dw_taps(g, x.data<T>(), dy.data<T>(), dw.data<T>())
-                                    : direct_dw_patches(g, x.data<T>(), dy.data<T>(), dw.data<T>());
+            direct_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
     });
 }
 

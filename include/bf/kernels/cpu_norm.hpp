@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "bf/core/parallel.hpp"
+#include "bf/kernels/cpu_simd.hpp"
 #include "bf/kernels/table.hpp"
 #include "bf/math/norm.hpp"
 
@@ -26,13 +27,6 @@ void each_channel(std::int64_t channels, F&& f) {
 #pragma GCC ivdep
 #endif
     for (std::int64_t c = 0; c < channels; ++c) f(c);
-}
-
-/// f(0), ..., f(n - 1), written out: an inner loop would keep the loop around it from vectorising.
-template <std::size_t n, class F>
-void repeated(F&& f) {
-    const auto all = [&]<std::size_t... i>(std::index_sequence<i...>) { (f(i), ...); };
-    all(std::make_index_sequence<n>());
 }
 
 /// What an op knows of its channels, kept value by value as [n, C], so that loops vectorise over C.

@@ -1,4 +1,6 @@
 #pragma once
+#include <atomic>
+
 #include "bf/kernels/table.hpp"
 
 namespace bf {
@@ -13,9 +15,17 @@ const KernelTable& cuda_table();
 Context& cuda_context(int index);
 #endif
 
+namespace detail {
+/// A table in the place of cpu_table() while a KernelProfile measures; null: none.
+inline std::atomic<const KernelTable*> measured_table{nullptr};
+}  // namespace detail
+
 /// The kernels of a device. Throws a usage Error if the device is not part of this build.
 inline const KernelTable& kernels(Device device) {
-    if (device.type == DeviceType::cpu) return cpu_table();
+    if (device.type == DeviceType::cpu) {
+        const KernelTable* measured = detail::measured_table.load(std::memory_order_relaxed);
+        return measured ? *measured : cpu_table();
+    }
 #ifdef BF_HAVE_CUDA
     return cuda_table();
 #else

@@ -1,0 +1,171 @@
+#pragma once
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+// CPU: vectors as wide as the target's registers, and the product of small blocks that convolutions are made of.
+
+namespace bf::cpu {
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64, vector_registers = 32;
+#elif defined(__AVX__)
+inline constexpr int vector_bytes = 32, vector_registers = 16;
+#else
+inline constexpr int vector_bytes = 16, vector_registers = 16;
+#endif
+
+template <class T>
+inline constexpr std::int64_t lanes = vector_bytes / static_cast<int>(sizeof(T));
+
+template <class T>
+struct VectorOf {
+    typedef T type __attribute__((vector_size(vector_bytes)));
+};
+/// lanes<T> values that are computed on together.
+template <class T>
+using Vector = typename VectorOf<T>::type;
+
+template <class T>
+[[gnu::always_inline]] inline Vector<T> load(const T* p) {
+    Vector<T> v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+template <class T>
+[[gnu::always_inline]] inline void store(T* p, Vector<T> v) {
+    std::memcpy(p, &v, sizeof v);
+}
+/// The first `count` lanes; the others are 0.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> load(const T* p, std::int64_t count) {
+    if (count >= lanes<T>) return load(p);
+    T values[lanes<T>] = {};
+    std::copy_n(p, count, values);
+    return load(values);
+}
+template <class T>
+[[gnu::always_inline]] inline void store(T* p, Vector<T> v, std::int64_t count) {
+    if (count >= lanes<T>) return store(p, v);
+    T values[lanes<T>];
+    store(values, v);
+    std::copy_n(values, count, p);
+}
+template <class T>
+[[gnu::always_inline]] inline Vector<T> broadcast(T value) {
+    return Vector<T>{} + value;
+}
+/// a b + c, rounded once where the target can.
+template <class T>
+[[gnu::always_inline]] inline Vector<T> multiply_add(Vector<T> a, Vector<T> b, Vector<T> c) {
+#if defined(__AVX512F__)
+    if constexpr (std::is_same_v<T, float>)
+        return reinterpret_cast<Vector<T>>(_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c));
+    else
+        return reinterpret_cast<Vector<T>>(_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c));
+#elif defined(__AVX__) && defined(__FMA__)
+    if constexpr (std::is_same_v<T, float>)
+        return reinterpret_cast<Vector<T>>(_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c));
+    else
+        return reinterpret_cast<Vector<T>>(_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c));
+#else
+    return a * b + c;
+#endif
+}
+
+/// f(integral_constant 0), ..., f(n - 1), written out: an inner loop would keep the loop around it from vectorising,
+/// and arrays of vectors from lying in registers.
+template <std::size_t n, class F>
+[[gnu::always_inline]] inline void repeated(F&& f) {
+    [&]<std::size_t... i>(std::index_sequence<i...>) { (f(std::integral_constant<std::size_t, i>()), ...); }
+    (std::make_index_sequence<n>());
+}
+
+/// Rows and columns of the block that fits the registers: two vectors wide, one register for the value that is
+/// multiplied and two for the vectors it meets.
+inline constexpr std::int64_t block_rows = vector_registers == 32 ? 14 : 6;
+template <class T>
+inline constexpr std::int64_t block_cols = 2 * lanes<T>;
+
+/// Where the operands of a product of blocks lie: a[i * a_row + k * a_step] and, block_cols contiguous values, b[k *
+/// b_step].
+struct BlockStrides {
+    std::ptrdiff_t a_row, a_step, b_step;
+};
+
+/// c[i * c_row .. + block_cols] (+)= sum over `terms` and k < depth of a[i, k] b[k, ..] for `rows` rows; at(t) gives
+/// the pair of pointers (a, b) of a term.
+template <int rows, bool add, class T, class At>
+[[gnu::always_inline]] inline void multiply_rows(std::int64_t terms, At&& at, std::int64_t depth, const BlockStrides& s,
+                                                 T* c, std::ptrdiff_t c_row) {
+    constexpr std::size_t n = static_cast<std::size_t>(rows), groups = (n + 3) / 4;
+    Vector<T> sum[n][2];
+    repeated<n>([&](auto i) { sum[i][0] = sum[i][1] = Vector<T>{}; });
+    const std::ptrdiff_t row = s.a_row, row3 = 3 * s.a_row, a_step = s.a_step, b_step = s.b_step;
+    for (std::int64_t t = 0; t < terms; ++t) {
+        const auto [a, b0] = at(t);
+        const T* b = b0;
+        // four rows a pointer: x86 addresses three more from each by strides in registers
+        const T* group[groups];
+        repeated<groups>([&](auto g) { group[g] = a + static_cast<std::ptrdiff_t>(4 * g) * row; });
+        for (std::int64_t k = 0; k < depth; ++k) {
+            const Vector<T> left = load(b), right = load(b + lanes<T>);
+            repeated<n>([&](auto i) {
+                constexpr std::size_t within = decltype(i)::value % 4;
+                const T* p = group[decltype(i)::value / 4];
+                const Vector<T> v = broadcast(within == 0   ? p[0]
+                                              : within == 1 ? p[row]
+                                              : within == 2 ? p[2 * row]
+                                                            : p[row3]);
+                sum[i][0] = multiply_add<T>(v, left, sum[i][0]);
+                sum[i][1] = multiply_add<T>(v, right, sum[i][1]);
+            });
+            repeated<groups>([&](auto g) { group[g] += a_step; });
+            b += b_step;
+        }
+    }
+    // what is there is added last: long sums made of several calls round less than one chain of additions
+    repeated<n>([&](auto i) {
+        T* to = c + static_cast<std::ptrdiff_t>(i) * c_row;
+        store(to, add ? load(to) + sum[i][0] : sum[i][0]);
+        store(to + lanes<T>, add ? load(to + lanes<T>) + sum[i][1] : sum[i][1]);
+    });
+}
+
+/// multiply_rows() for any number of rows.
+template <bool add, class T, class At>
+void multiply_block(std::int64_t rows, std::int64_t terms, At&& at, std::int64_t depth, const BlockStrides& s, T* c,
+                    std::ptrdiff_t c_row) {
+    std::int64_t from = 0;
+    const auto some = [&](auto n) {
+        constexpr int count = decltype(n)::value;
+        for (; rows - from >= count; from += count)
+            multiply_rows<count, add>(
+                terms,
+                [&](std::int64_t t) {
+                    const auto [a, b] = at(t);
+                    return std::pair<const T*, const T*>(a + from * s.a_row, b);
+                },
+                depth, s, c + from * c_row, c_row);
+    };
+    some(std::integral_constant<int, static_cast<int>(block_rows)>());
+    if constexpr (block_rows > 8) some(std::integral_constant<int, 8>());
+    some(std::integral_constant<int, 4>());
+    some(std::integral_constant<int, 2>());
+    some(std::integral_constant<int, 1>());
+}
+
+/// Rounded up to whole blocks of columns.
+template <class T>
+constexpr std::int64_t padded_cols(std::int64_t n) {
+    return (n + block_cols<T> - 1) / block_cols<T> * block_cols<T>;
+}
+
+}  // namespace bf::cpu
