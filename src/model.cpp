@@ -40,13 +40,15 @@ Device exact_device_of(const std::string& name) {
 
 Precision precision_of(const RunConfig& c, Device device) {
     const bool gpu = device.type == DeviceType::cuda, has_bf16 = device_runtime(device).has_bf16(device.index);
-    BF_CHECK(gpu || c.precision == "auto" || c.precision == "f32", "precision", c.precision,
-             " wants device = \"cuda\"; got device = \"cpu\"; hint: precision = \"auto\" takes what the device has");
-    BF_CHECK(has_bf16 || c.precision != "bf16", "precision", "this GPU has no bf16; got ", device.name(),
-             ", want compute capability 8.0 (Ampere) or newer; hint: precision = \"auto\" or \"f32\"");
+    BF_CHECK(gpu || c.precision != "tf32", "precision",
+             "tf32 wants device = \"cuda\"; got device = \"cpu\"; hint: precision = \"f32\"");
+    BF_CHECK(has_bf16 || c.precision != "bf16", "precision", gpu ? "this GPU" : "this processor", " has no bf16; got ",
+             device.name(), ", want ",
+             gpu ? "compute capability 8.0 (Ampere) or newer" : "AVX512-BF16 or AMX (the flags of /proc/cpuinfo)",
+             "; hint: precision = \"auto\" or \"f32\"");
     BF_CHECK(!c.autotune || !c.deterministic, "autotune",
              "times decide which convolutions run, so that two runs may differ; hint: with deterministic = false");
-    const bool bf16 = c.precision == "bf16" || (c.precision == "auto" && has_bf16);
+    const bool bf16 = c.precision == "bf16" || (c.precision == "auto" && gpu && has_bf16);
     if (bf16) return {DType::bf16, false, "bf16"};
     return {DType::f32, c.precision == "tf32", c.precision == "tf32" ? "tf32" : "f32"};
 }

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <vector>
 
 #include "bf/kernels/cpu_simd.hpp"
@@ -62,6 +63,24 @@ TYPED_TEST(Simd, BlocksOfAnyNumberOfRows) {
                     ASSERT_EQ(c[static_cast<std::size_t>(r * c_row + j)], want) << rows << " " << r << " " << j;
                 }
         }
+}
+
+// Vectors round as bf16(float) does, whatever the value.
+TEST(Simd16, RoundsAsBf16Does) {
+    std::vector<float> values;
+    for (std::uint64_t bits = 0; bits < (std::uint64_t{1} << 32); bits += 40503)
+        values.push_back(std::bit_cast<float>(static_cast<std::uint32_t>(bits)));
+    for (const std::uint32_t bits : {0x7F800000u, 0xFF800000u, 0x7F800001u, 0xFFFFFFFFu, 0x7F7FFFFFu, 0x3F808000u,
+                                     0x3F818000u, 0x00008000u, 0x80000001u})
+        values.push_back(std::bit_cast<float>(bits));
+    std::vector<bf::bf16> narrow(values.size());
+    cpu::copy_values(values.data(), static_cast<std::int64_t>(values.size()), narrow.data());
+    std::vector<float> wide(values.size());
+    cpu::copy_values(narrow.data(), static_cast<std::int64_t>(values.size()), wide.data());
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        ASSERT_EQ(narrow[i].bits, bf::bf16(values[i]).bits) << i;
+        ASSERT_EQ(std::bit_cast<std::uint32_t>(wide[i]), std::uint32_t{narrow[i].bits} << 16) << i;
+    }
 }
 
 TEST(KernelProfile, CountsCallsBytesAndOperations) {

@@ -193,9 +193,8 @@ TEST_P(OpCase, SameBitsOnAnyNumberOfThreads) {
     }
 }
 
-/// Outputs and gradients of a device against those of the host, where there are any.
+/// Outputs and gradients against those that are wanted, where there are any.
 void expect_close(const Result& there, const Result& here, double tolerance) {
-    EXPECT_EQ(there.y.device(), test_device);
     EXPECT_LE(relative_difference(there.y, here.y), tolerance);
     for (std::size_t i = 0; i < here.gradients.size(); ++i) {
         ASSERT_EQ(there.gradients[i].defined(), here.gradients[i].defined()) << "input " << i;
@@ -210,7 +209,9 @@ TEST_P(OpCase, CudaAgreesWithCpu) {
     const ExactDevice exact;
     const Case& c = GetParam();
     const std::vector<Tensor> inputs = draw_all(c, DType::f32);
-    expect_close(run(c, on_device(inputs)), run(c, inputs), c.device_tolerance);
+    const Result there = run(c, on_device(inputs));
+    EXPECT_EQ(there.y.device(), test_device);
+    expect_close(there, run(c, inputs), c.device_tolerance);
 }
 
 /// Rows of ops that a device computes in bf16.
@@ -229,6 +230,7 @@ TEST_P(Bf16Case, CudaAgreesWithCpu) {
         wide[i] = bf::converted(narrow[i], DType::f32, narrow[i].format());
     }
     const Result there = run(c, on_device(narrow)), here = run(c, wide, {}, true);
+    EXPECT_EQ(there.y.device(), test_device);
     EXPECT_EQ(there.y.dtype(), DType::bf16);
     for (std::size_t i = 0; i < narrow.size(); ++i) {
         if (there.gradients[i].defined()) {
@@ -236,6 +238,26 @@ TEST_P(Bf16Case, CudaAgreesWithCpu) {
         }
     }
     expect_close(there, here, c.bf16_tolerance);
+}
+
+// On the CPU in 16-bit storage and in f32, from the same numbers.
+TEST_P(Bf16Case, AgreesWithF32OnTheCpu) {
+    const Case& c = GetParam();
+    std::vector<Tensor> narrow = draw_all(c, DType::f32), wide = narrow;
+    for (std::size_t i = 0; i < narrow.size(); ++i) {
+        if (c.bf16 == Bf16::first && i > 0) continue;
+        if (c.bf16 == Bf16::like_first && narrow[i].shape() != narrow[0].shape()) continue;
+        narrow[i] = bf::converted(narrow[i], DType::bf16, narrow[i].format());
+        wide[i] = bf::converted(narrow[i], DType::f32, narrow[i].format());
+    }
+    const Result stored = run(c, narrow), exact = run(c, wide, {}, true);
+    EXPECT_EQ(stored.y.dtype(), DType::bf16);
+    for (std::size_t i = 0; i < narrow.size(); ++i) {
+        if (stored.gradients[i].defined()) {
+            EXPECT_EQ(stored.gradients[i].dtype(), narrow[i].dtype()) << "input " << i;
+        }
+    }
+    expect_close(stored, exact, c.bf16_tolerance);
 }
 
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {

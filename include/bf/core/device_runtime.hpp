@@ -21,7 +21,7 @@ struct DeviceSettings {
 /// What a device can do beside the host: one plain struct of function pointers a kind of device. `index` is the number
 /// of the device; events and graphs are opaque. Nothing here waits for the device unless it says so.
 struct DeviceRuntime {
-    bool (*has_bf16)(int index);  ///< tensor cores for bf16
+    bool (*has_bf16)(int index);  ///< tensor cores for bf16; of the CPU: instructions for it
     DeviceSettings (*settings)(int index);
     void (*configure)(const DeviceSettings&, int index);
 
@@ -48,11 +48,20 @@ struct DeviceRuntime {
     void (*destroy_graph)(void* graph, int index);  ///< its work has ended; throws nothing
 };
 
+/// AVX512-BF16, which processors with AMX have too.
+inline bool cpu_has_bf16() {
+#if defined(__x86_64__)
+    return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+    return false;
+#endif
+}
+
 /// The host as a device: everything queued has been done when the call returns, and nothing can be captured.
 inline const DeviceRuntime& cpu_runtime() {
     static constexpr const char* no_graphs = "the cpu captures no graphs; hint: only a GPU has launches to save";
     static const DeviceRuntime table{
-        .has_bf16 = [](int) { return false; },
+        .has_bf16 = [](int) { return cpu_has_bf16(); },
         .settings = [](int) { return DeviceSettings{.tf32 = false}; },
         .configure = [](const DeviceSettings&, int) {},
         .pin = [](std::size_t bytes, int) { return cpu_allocator().allocate(bytes); },

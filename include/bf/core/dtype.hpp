@@ -77,4 +77,11 @@ decltype(auto) visit_real(DType dtype, const char* op, F&& f) {
     fail(ErrorCode::usage, op, "dtype not supported; got ", name_of(dtype), ", want f32 or f64");
 }
 
+/// The same with storage types that kernels compute on in f32: S = float, double or bf16.
+template <class F>
+decltype(auto) visit_stored(DType dtype, const char* op, F&& f) {
+    if (dtype == DType::bf16) return f.template operator()<bf16>();
+    return visit_real(dtype, op, f);
+}
+
 }  // namespace bf

@@ -2,6 +2,7 @@
 #include <array>
 #include <vector>
 
+#include "bf/kernels/cpu_pointwise.hpp"
 #include "bf/kernels/cpu_winograd.hpp"
 
 // CPU: convolution over nhwc images, weights [O, C / groups, kh, kw]. Direct: patches of a block of output pixels are
@@ -68,40 +69,35 @@ Tensor column_blocks(std::int64_t depth, std::int64_t cols, At&& at) {
 }
 
 /// y[rows, cols] = a[rows, depth] b, b as column_blocks() gives it; rows of a and y lie a_row and y_row apart. Where
-/// the columns do not fill their last block, `rest` [rows, block_cols] takes it first.
-template <class T>
+/// the columns do not fill their last block, or y has another storage, `rest` [rows, block_cols] takes them first.
+template <class T, class S>
 void multiply_columns(std::int64_t rows, std::int64_t depth, std::int64_t cols, const T* a, std::int64_t a_row,
-                      const T* b, T* y, std::int64_t y_row, T* rest) {
+                      const T* b, S* y, std::int64_t y_row, T* rest) {
     for (std::int64_t first = 0; first < cols; first += block_cols<T>) {
         const std::int64_t count = std::min(block_cols<T>, cols - first);
-        T* to = count == block_cols<T> ? y + first : rest;
-        multiply_block<false>(
-            rows, 1, [&](std::int64_t) { return std::pair<const T*, const T*>(a, b + first * depth); }, depth,
-            {a_row, 1, block_cols<T>}, to, to == rest ? block_cols<T> : y_row);
-        if (to == rest)
-            for (std::int64_t r = 0; r < rows; ++r) std::copy_n(rest + r * block_cols<T>, count, y + r * y_row + first);
+        const auto at = [&](std::int64_t) { return std::pair<const T*, const T*>(a, b + first * depth); };
+        const BlockStrides strides{a_row, 1, block_cols<T>};
+        if constexpr (std::is_same_v<T, S>)
+            if (count == block_cols<T>) {
+                multiply_block<false>(rows, 1, at, depth, strides, y + first, y_row);
+                continue;
+            }
+        multiply_block<false>(rows, 1, at, depth, strides, rest, block_cols<T>);
+        for (std::int64_t r = 0; r < rows; ++r) copy_values(rest + r * block_cols<T>, count, y + r * y_row + first);
     }
-}
-
-template <class T>
-void copy_values(const T* from, std::int64_t count, T* to) {
-    if (count >= 16)
-        std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(T));
-    else
-        for (std::int64_t i = 0; i < count; ++i) to[i] = from[i];
 }
 
 /// Patches of output pixels begin .. begin + count: of each the pixels under taps tap0 .. tap0 + taps, `in` channels
 /// from `first` on; zeros for pixels outside of the image.
-template <class T>
-void gather_patches(const ConvGeometry& g, const T* x, std::int64_t begin, std::int64_t count, std::int64_t tap0,
+template <class S, class T>
+void gather_patches(const ConvGeometry& g, const S* x, std::int64_t begin, std::int64_t count, std::int64_t tap0,
                     std::int64_t taps, std::int64_t first, std::int64_t in, T* patches) {
     const std::int64_t ho = g.h_out(), wo = g.w_out();
     std::int64_t n = begin / (ho * wo), oy = begin / wo % ho, ox = begin % wo;
     const bool whole_rows = tap0 % g.kernel_w == 0 && taps % g.kernel_w == 0 && in == g.c_in;
     for (std::int64_t r = 0; r < count; ++r) {
         const std::int64_t y0 = oy * g.stride - g.pad, x0 = ox * g.stride - g.pad;
-        const T* image = x + n * g.h * g.w * g.c_in + first;
+        const S* image = x + n * g.h * g.w * g.c_in + first;
         if (whole_rows && x0 >= 0 && x0 + g.kernel_w <= g.w) {
             const std::int64_t run = g.kernel_w * in;
             for (std::int64_t ky = tap0 / g.kernel_w; ky < (tap0 + taps) / g.kernel_w; ++ky, patches += run)
@@ -125,11 +121,12 @@ void gather_patches(const ConvGeometry& g, const T* x, std::int64_t begin, std::
     }
 }
 
-template <class T>
-void direct_forward(const ConvGeometry& g, const T* x, const T* w, T* y) {
+template <class S>
+void direct_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, S* y) {
+    using T = Compute<S>;
     const GroupSizes s(g, sizeof(T));
     const std::int64_t taps = g.kernel_h * g.kernel_w;
-    const bool plain = taps == 1 && g.stride == 1 && g.pad == 0;  // patches are the pixels
+    const bool plain = std::is_same_v<S, T> && taps == 1 && g.stride == 1 && g.pad == 0;  // patches are the pixels
     for (std::int64_t q = 0; q < g.groups; ++q) {
         const T* own = w + q * s.out * s.patch;
         const Tensor weights = column_blocks<T>(s.patch, s.out, [&](std::int64_t k, std::int64_t o) {
@@ -139,17 +136,21 @@ void direct_forward(const ConvGeometry& g, const T* x, const T* w, T* y) {
             const Tensor scratch = Tensor::empty({s.block, (plain ? 0 : s.patch) + block_cols<T>}, weights.options());
             T *rest = scratch.data<T>(), *patches = rest + s.block * block_cols<T>;
             if (!plain) gather_patches(g, x, begin, end - begin, 0, taps, q * s.in, s.in, patches);
-            multiply_columns<T>(end - begin, s.patch, s.out, plain ? x + begin * g.c_in + q * s.in : patches,
-                                plain ? g.c_in : s.patch, weights.data<T>(), y + begin * g.c_out + q * s.out, g.c_out,
-                                rest);
+            const T* a = patches;
+            std::int64_t a_row = s.patch;
+            if constexpr (std::is_same_v<S, T>)
+                if (plain) a = x + begin * g.c_in + q * s.in, a_row = g.c_in;
+            multiply_columns(end - begin, s.patch, s.out, a, a_row, weights.template data<T>(),
+                             y + begin * g.c_out + q * s.out, g.c_out, rest);
         });
     }
 }
 
 /// Input pixels whose rows leave the same remainder by the stride, and columns too, meet the same taps: over each of
 /// these sets the input gradient is a convolution of dy with stride 1.
-template <class T>
-void direct_dx(const ConvGeometry& g, const T* dy, const T* w, T* dx) {
+template <class S>
+void direct_dx(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx) {
+    using T = Compute<S>;
     const GroupSizes s(g, sizeof(T));
     const std::int64_t ho = g.h_out(), wo = g.w_out(), taps = g.kernel_h * g.kernel_w;
     for (std::int64_t set = 0; set < g.stride * g.stride; ++set) {
@@ -193,10 +194,10 @@ void direct_dx(const ConvGeometry& g, const T* dy, const T* w, T* dx) {
                         to += s.out;
                     }
                 }
-                multiply_columns<T>(end - begin, depth, s.in, patches, depth, weights.data<T>(), made, width, rest);
+                multiply_columns(end - begin, depth, s.in, patches, depth, weights.data<T>(), made, width, rest);
                 for (std::int64_t r = begin; r < end; ++r) {
                     const auto [n, y, x] = place(r);
-                    std::copy_n(made + (r - begin) * width, s.in, dx + ((n * g.h + y) * g.w + x) * g.c_in + q * s.in);
+                    copy_values(made + (r - begin) * width, s.in, dx + ((n * g.h + y) * g.w + x) * g.c_in + q * s.in);
                 }
             });
         }
@@ -205,8 +206,9 @@ void direct_dx(const ConvGeometry& g, const T* dy, const T* w, T* dx) {
 
 /// Tasks take ranges of the patch's values, and where these are few also parts of the output pixels, whose sums are
 /// added in order.
-template <class T>
-void direct_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
+template <class S>
+void direct_dw(const ConvGeometry& g, const S* x, const S* dy, Compute<S>* dw) {
+    using T = Compute<S>;
     const GroupSizes s(g, sizeof(T));
     const std::int64_t taps = g.kernel_h * g.kernel_w, width = padded_cols<T>(s.out);
     // a range is some channels of a tap, or all of several taps
@@ -225,7 +227,8 @@ void direct_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
             const std::int64_t range = task / parts, part = task % parts, tap0 = range / strips * some,
                                first = range % strips * strip, in = std::min(strip, s.in - first),
                                met = std::min(some, taps - tap0), rows = met * in;
-            const bool copied = width != s.out;  // dy does not fill its last block of columns
+            // dy in another storage, or one that does not fill its last block of columns
+            const bool copied = !std::is_same_v<S, T> || width != s.out;
             const Tensor scratch = Tensor::empty({block, rows + (copied ? width : 0)}, partial.options());
             T *patches = scratch.data<T>(), *mine = patches + block * rows;
             T* sum = sums + (part * s.patch + tap0 * s.in + first) * width;
@@ -236,14 +239,15 @@ void direct_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
             for (std::int64_t i = from; i < to; ++i) {
                 const std::int64_t begin = i * block, count = std::min(block, s.rows - begin);
                 gather_patches(g, x, begin, count, tap0, met, q * s.in + first, in, patches);
-                const T* grad = dy + begin * g.c_out + q * s.out;
+                const S* grad = dy + begin * g.c_out + q * s.out;
+                const T* b = mine;
                 if (copied)
-                    for (std::int64_t r = 0; r < count; ++r) std::copy_n(grad + r * g.c_out, s.out, mine + r * width);
+                    for (std::int64_t r = 0; r < count; ++r) copy_values(grad + r * g.c_out, s.out, mine + r * width);
+                else if constexpr (std::is_same_v<S, T>)
+                    b = grad;
+                const BlockStrides strides{1, rows, copied ? width : g.c_out};
                 for (std::int64_t p = 0; p < width; p += block_cols<T>) {
-                    const auto at = [&](std::int64_t) {
-                        return std::pair<const T*, const T*>(patches, (copied ? mine : grad) + p);
-                    };
-                    const BlockStrides strides{1, rows, copied ? width : g.c_out};
+                    const auto at = [&](std::int64_t) { return std::pair<const T*, const T*>(patches, b + p); };
                     if (i == from)
                         multiply_block<false>(rows, 1, at, count, strides, sum + p, width);
                     else
@@ -395,26 +399,30 @@ void small_groups_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
     });
 }
 
-inline void conv2d(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, const Tensor& x, const Tensor& w,
+inline void conv2d(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorithm, const Tensor& x, const Tensor& w,
                    const Tensor& y) {
-    visit_real(x.dtype(), "conv2d", [&]<class T>() {
+    if ((is_depthwise(g) || has_small_groups(g)) && widened<1>(conv2d, ctx, g, algorithm, x, w, y)) return;
+    visit_stored(x.dtype(), "conv2d", [&]<class S>() {
+        using T = Compute<S>;
         if (y.numel() == 0) return;
-        if (use_winograd(g, algorithm, x.dtype()))
-            winograd_forward(g, x.data<T>(), w.data<T>(), false, y.data<T>());
-        else if (is_depthwise(g))
-            depthwise_forward(g, x.data<T>(), w.data<T>(), y.data<T>());
-        else if (has_small_groups(g))
-            small_groups_forward(g, x.data<T>(), w.data<T>(), y.data<T>());
-        else
-            direct_forward(g, x.data<T>(), w.data<T>(), y.data<T>());
+        const T* weights = w.data<T>();
+        if (use_winograd(g, algorithm, w.dtype())) return winograd_forward(g, x.data<S>(), weights, false, y.data<S>());
+        if constexpr (std::is_same_v<S, T>) {
+            if (is_depthwise(g)) return depthwise_forward(g, x.data<T>(), weights, y.data<T>());
+            if (has_small_groups(g)) return small_groups_forward(g, x.data<T>(), weights, y.data<T>());
+        }
+        direct_forward(g, x.data<S>(), weights, y.data<S>());
     });
 }
 
-inline void conv2d_dx(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, const Tensor& dy, const Tensor& w,
+inline void conv2d_dx(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorithm, const Tensor& dy, const Tensor& w,
                       const Tensor& dx) {
-    visit_real(dy.dtype(), "conv2d", [&]<class T>() {
+    if ((is_depthwise(g) || has_small_groups(g)) && widened<1>(conv2d_dx, ctx, g, algorithm, dy, w, dx)) return;
+    visit_stored(dy.dtype(), "conv2d", [&]<class S>() {
+        using T = Compute<S>;
         if (dx.numel() == 0) return;
-        if (use_winograd(g, algorithm, dy.dtype())) {
+        const T* weights = w.data<T>();
+        if (use_winograd(g, algorithm, w.dtype())) {
             // the input gradient is a forward pass over dy with the kernel turned and the padding mirrored
             const ConvGeometry back{.n = g.n,
                                     .c_in = g.c_out,
@@ -426,28 +434,28 @@ inline void conv2d_dx(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, 
                                     .stride = 1,
                                     .pad = 2 - g.pad,
                                     .groups = 1};
-            winograd_forward(back, dy.data<T>(), w.data<T>(), true, dx.data<T>());
-        } else if (is_depthwise(g)) {
-            depthwise_dx(g, dy.data<T>(), w.data<T>(), dx.data<T>());
-        } else if (has_small_groups(g)) {
-            small_groups_dx(g, dy.data<T>(), w.data<T>(), dx.data<T>());
-        } else {
-            direct_dx(g, dy.data<T>(), w.data<T>(), dx.data<T>());
+            return winograd_forward(back, dy.data<S>(), weights, true, dx.data<S>());
         }
+        if constexpr (std::is_same_v<S, T>) {
+            if (is_depthwise(g)) return depthwise_dx(g, dy.data<T>(), weights, dx.data<T>());
+            if (has_small_groups(g)) return small_groups_dx(g, dy.data<T>(), weights, dx.data<T>());
+        }
+        direct_dx(g, dy.data<S>(), weights, dx.data<S>());
     });
 }
 
-inline void conv2d_dw(Context&, const ConvGeometry& g, ConvAlgorithm algorithm, const Tensor& x, const Tensor& dy,
+inline void conv2d_dw(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorithm, const Tensor& x, const Tensor& dy,
                       const Tensor& dw) {
-    visit_real(x.dtype(), "conv2d", [&]<class T>() {
-        if (use_winograd(g, algorithm, x.dtype()))
-            winograd_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
-        else if (is_depthwise(g))
-            depthwise_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
-        else if (has_small_groups(g))
-            small_groups_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
-        else
-            direct_dw(g, x.data<T>(), dy.data<T>(), dw.data<T>());
+    if ((is_depthwise(g) || has_small_groups(g)) && widened<1>(conv2d_dw, ctx, g, algorithm, x, dy, dw)) return;
+    visit_stored(x.dtype(), "conv2d", [&]<class S>() {
+        using T = Compute<S>;
+        T* to = dw.data<T>();
+        if (use_winograd(g, algorithm, dw.dtype())) return winograd_dw(g, x.data<S>(), dy.data<S>(), to);
+        if constexpr (std::is_same_v<S, T>) {
+            if (is_depthwise(g)) return depthwise_dw(g, x.data<T>(), dy.data<T>(), to);
+            if (has_small_groups(g)) return small_groups_dw(g, x.data<T>(), dy.data<T>(), to);
+        }
+        direct_dw(g, x.data<S>(), dy.data<S>(), to);
     });
 }
 

@@ -3,7 +3,7 @@
 
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/cpu_eigen.hpp"
-#include "bf/kernels/table.hpp"
+#include "bf/kernels/cpu_pointwise.hpp"
 
 // CPU: GEMM through Eigen, and ops on rows of a matrix.
 
@@ -35,8 +35,9 @@ void gemm_block(bool trans_a, bool trans_b, T alpha, ConstMatrixView<T> a, Const
 }
 
 /// Cuts the longer side of c into about eight blocks of at least 32; the cut depends on the shape alone.
-inline void gemm(Context&, bool trans_a, bool trans_b, double alpha, const Tensor& a, const Tensor& b, double beta,
+inline void gemm(Context& ctx, bool trans_a, bool trans_b, double alpha, const Tensor& a, const Tensor& b, double beta,
                  const Tensor& c) {
+    if (widened<1, true>(gemm, ctx, trans_a, trans_b, alpha, a, b, beta, c)) return;
     visit_real(c.dtype(), "gemm", [&]<class T>() {
         const std::int64_t m = c.dim(0), n = c.dim(1), lda = a.dim(1), ldb = b.dim(1);
         const std::int64_t k = trans_a ? a.dim(0) : a.dim(1);
@@ -64,7 +65,8 @@ inline std::int64_t row_grain(std::int64_t cols) {
     return std::max<std::int64_t>(1, (1 << 15) / std::max<std::int64_t>(1, cols));
 }
 
-inline void broadcast_rows(Context&, const Tensor& bias, const Tensor& y) {
+inline void broadcast_rows(Context& ctx, const Tensor& bias, const Tensor& y) {
+    if (widened<1>(broadcast_rows, ctx, bias, y)) return;
     visit_real(y.dtype(), "broadcast_rows", [&]<class T>() {
         const std::int64_t cols = y.dim(1);
         const T* in = bias.data<T>();
@@ -73,7 +75,8 @@ inline void broadcast_rows(Context&, const Tensor& bias, const Tensor& y) {
     });
 }
 
-inline void gather_rows(Context&, const Tensor& x, const Tensor& index, const Tensor& y) {
+inline void gather_rows(Context& ctx, const Tensor& x, const Tensor& index, const Tensor& y) {
+    if (widened<1>(gather_rows, ctx, x, index, y)) return;
     visit_real(x.dtype(), "gather_rows", [&]<class T>() {
         const std::int64_t cols = x.dim(1);
         const T* in = x.data<T>();
@@ -85,7 +88,8 @@ inline void gather_rows(Context&, const Tensor& x, const Tensor& index, const Te
     });
 }
 
-inline void scatter_add_rows(Context&, const Tensor& dy, const Tensor& index, const Tensor& dx) {
+inline void scatter_add_rows(Context& ctx, const Tensor& dy, const Tensor& index, const Tensor& dx) {
+    if (widened<1, true>(scatter_add_rows, ctx, dy, index, dx)) return;
     visit_real(dx.dtype(), "gather_rows", [&]<class T>() {
         const std::int64_t cols = dx.dim(1);
         const T* g = dy.data<T>();

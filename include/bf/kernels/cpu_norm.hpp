@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "bf/core/parallel.hpp"
+#include "bf/kernels/cpu_pointwise.hpp"
 #include "bf/kernels/cpu_simd.hpp"
-#include "bf/kernels/table.hpp"
 #include "bf/math/norm.hpp"
 
 // CPU: batch norm and PReLU. Channels are innermost, so each is a pass of an op of math/norm.hpp over rows [M, C] that
@@ -60,28 +60,30 @@ class ChannelValues {
 };
 
 /// Elements of the inputs of an op.
-template <class T, class Op>
-using Inputs = std::array<const T*, static_cast<std::size_t>(Op::inputs)>;
+template <class S, class Op>
+using Inputs = std::array<const S*, static_cast<std::size_t>(Op::inputs)>;
 
 /// out[r, c] = op(op.channel(c), in[0][r, c], ...).
-template <class T, class Op>
-void channel_map(const Op& op, const Tensor& out, const Inputs<T, Op>& in) {
+template <class S, class Op>
+void channel_map(const Op& op, const Tensor& out, const Inputs<S, Op>& in) {
+    using T = Compute<S>;
     const std::int64_t rows = out.channel_rows().dim(0), channels = out.channel_rows().dim(1);
     const ChannelValues<T, Op> values(op, channels);
-    parallel_for(rows, chunk_rows(rows, channels), [=, channel = values.at(), y = out.data<T>()](auto begin, auto end) {
+    parallel_for(rows, chunk_rows(rows, channels), [=, channel = values.at(), y = out.data<S>()](auto begin, auto end) {
         for (std::int64_t r = begin; r < end; ++r)
             each_channel(channels, [&](std::int64_t c) {
                 T x[Op::inputs];
-                repeated<Op::inputs>([&](std::size_t j) { x[j] = in[j][r * channels + c]; });
-                y[r * channels + c] = op(channel[c], x);
+                repeated<Op::inputs>([&](std::size_t j) { x[j] = element_cast<T>(in[j][r * channels + c]); });
+                y[r * channels + c] = element_cast<S>(op(channel[c], x));
             });
     });
 }
 
 /// The sums of an op over rows [M, C]: join(c, sums) gets the totals in f64. `out` of an op that writes.
-template <class T, class Op, class Join>
-void channel_sums(const Op& op, std::int64_t rows, std::int64_t channels, const Inputs<T, Op>& in, T* out,
+template <class S, class Op, class Join>
+void channel_sums(const Op& op, std::int64_t rows, std::int64_t channels, const Inputs<S, Op>& in, S* out,
                   Join&& join) {
+    using T = Compute<S>;
     const std::int64_t chunk = chunk_rows(rows, channels), chunks = (rows + chunk - 1) / chunk;
     const ChannelValues<T, Op> values(op, channels);
     const Tensor partial = Tensor::empty({chunks, Op::sums, channels}, {.dtype = dtype_of<T>});
@@ -93,10 +95,10 @@ void channel_sums(const Op& op, std::int64_t rows, std::int64_t channels, const 
         for (std::int64_t r = begin; r < end; ++r)
             each_channel(channels, [&](std::int64_t c) {
                 T x[Op::inputs], sum[Op::sums];
-                repeated<Op::inputs>([&](std::size_t j) { x[j] = in[j][r * channels + c]; });
+                repeated<Op::inputs>([&](std::size_t j) { x[j] = element_cast<T>(in[j][r * channels + c]); });
                 repeated<Op::sums>([&](std::size_t n) { sum[n] = row[n][c]; });
                 if constexpr (Op::writes)
-                    out[r * channels + c] = op.add(channel[c], x, sum);
+                    out[r * channels + c] = element_cast<S>(op.add(channel[c], x, sum));
                 else
                     op.add(channel[c], x, sum);
                 repeated<Op::sums>([&](std::size_t n) { row[n][c] = sum[n]; });
@@ -130,13 +132,14 @@ inline void inverse_std(Context&, const Tensor& variance, double epsilon, const 
 
 inline void batch_norm_eval(Context&, const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                             const Tensor& inverse_std, const Tensor& slope, const Tensor& residual, const Tensor& y) {
-    visit_real(x.dtype(), "batch_norm", [&]<class T>() {
+    visit_stored(x.dtype(), "batch_norm", [&]<class S>() {
+        using T = Compute<S>;
         math::visit_norm_tail(slope.defined(), residual.defined(), [&]<math::NormTail tail>() {
             const math::BatchNormApply<T, tail> op{norm_parameters<T>(gamma, beta, mean, inverse_std, slope)};
             if constexpr (op.inputs == 2)
-                channel_map<T>(op, y, {x.data<T>(), residual.data<T>()});
+                channel_map<S>(op, y, {x.data<S>(), residual.data<S>()});
             else
-                channel_map<T>(op, y, {x.data<T>()});
+                channel_map<S>(op, y, {x.data<S>()});
         });
     });
 }
@@ -145,25 +148,26 @@ inline void batch_norm_train(Context& ctx, const Tensor& x, const Tensor& gamma,
                              const Tensor& slope, const Tensor& residual, const Tensor& y, const Tensor& mean,
                              const Tensor& inverse_std, double momentum, const Tensor& running_mean,
                              const Tensor& running_var) {
-    visit_real(x.dtype(), "batch_norm", [&]<class T>() {
+    visit_stored(x.dtype(), "batch_norm", [&]<class S>() {
+        using T = Compute<S>;
         const Tensor rows = x.channel_rows();
         const std::int64_t m = rows.dim(0), channels = rows.dim(1);
-        const T* in = x.data<T>();
+        const S* in = x.data<S>();
         T *mu = mean.data<T>(), *inv = inverse_std.data<T>();
         // One pass over memory: a chunk's sum, then its squared deviations while it is in cache (Chan et al. 1979).
         const std::int64_t chunk = chunk_rows(m, channels), chunks = (m + chunk - 1) / chunk;
-        const Tensor partial = Tensor::empty({chunks, 2, channels}, {.dtype = x.dtype()});
+        const Tensor partial = Tensor::empty({chunks, 2, channels}, {.dtype = dtype_of<T>});
         T* parts = partial.data<T>();
         parallel_for(m, chunk, [&](std::int64_t begin, std::int64_t end) {
             T *center = parts + begin / chunk * 2 * channels, *squares = center + channels;
             std::fill_n(center, 2 * channels, T(0));
             for (std::int64_t r = begin; r < end; ++r)
-                for (std::int64_t c = 0; c < channels; ++c) center[c] += in[r * channels + c];
+                for (std::int64_t c = 0; c < channels; ++c) center[c] += element_cast<T>(in[r * channels + c]);
             const T share = T(1) / static_cast<T>(end - begin);
             for (std::int64_t c = 0; c < channels; ++c) center[c] *= share;
             for (std::int64_t r = begin; r < end; ++r)
                 for (std::int64_t c = 0; c < channels; ++c) {
-                    const T d = in[r * channels + c] - center[c];
+                    const T d = element_cast<T>(in[r * channels + c]) - center[c];
                     squares[c] += d * d;
                 }
         });
@@ -195,12 +199,13 @@ template <bool train>
 void batch_norm_dx(const Tensor& x, const Tensor& dy, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                    const Tensor& inverse_std, const Tensor& slope, const Tensor& dx, const Tensor& dgamma,
                    const Tensor& dbeta, const Tensor& dslope) {
-    visit_real(x.dtype(), "batch_norm", [&]<class T>() {
+    visit_stored(x.dtype(), "batch_norm", [&]<class S>() {
+        using T = Compute<S>;
         math::visit_norm_gradient(slope.defined(), [&]<bool prelu>() {
             const auto p = norm_parameters<T>(gamma, beta, mean, inverse_std, slope);
             const std::int64_t rows = x.channel_rows().dim(0);
             T *dg = dgamma.data<T>(), *db = dbeta.data<T>();
-            channel_sums<T>(math::BatchNormSums<T, prelu>{p}, rows, gamma.numel(), {dy.data<T>(), x.data<T>()}, nullptr,
+            channel_sums<S>(math::BatchNormSums<T, prelu>{p}, rows, gamma.numel(), {dy.data<S>(), x.data<S>()}, nullptr,
                             [&](std::int64_t c, const double* sum) {
                                 db[c] = static_cast<T>(sum[0]);
                                 dg[c] = static_cast<T>(sum[1] * static_cast<double>(p.inverse_std[c]));
@@ -208,9 +213,9 @@ void batch_norm_dx(const Tensor& x, const Tensor& dy, const Tensor& gamma, const
                             });
             const math::BatchNormGradient<T, prelu, train> op{p, dg, db, rows};
             if constexpr (op.inputs == 2)
-                channel_map<T>(op, dx, {dy.data<T>(), x.data<T>()});
+                channel_map<S>(op, dx, {dy.data<S>(), x.data<S>()});
             else
-                channel_map<T>(op, dx, {dy.data<T>()});
+                channel_map<S>(op, dx, {dy.data<S>()});
         });
     });
 }
@@ -227,15 +232,17 @@ inline void batch_norm_eval_dx(Context&, const Tensor& x, const Tensor& dy, cons
 }
 
 inline void prelu(Context&, const Tensor& x, const Tensor& slope, const Tensor& y) {
-    visit_real(x.dtype(), "prelu",
-               [&]<class T>() { channel_map<T>(math::PRelu<T>{slope.data<T>()}, y, {x.data<T>()}); });
+    visit_stored(x.dtype(), "prelu", [&]<class S>() {
+        channel_map<S>(math::PRelu<Compute<S>>{slope.data<Compute<S>>()}, y, {x.data<S>()});
+    });
 }
 
 inline void prelu_dx(Context&, const Tensor& x, const Tensor& slope, const Tensor& dy, const Tensor& dx,
                      const Tensor& dslope) {
-    visit_real(x.dtype(), "prelu", [&]<class T>() {
-        channel_sums<T>(math::PReluSums<T>{slope.data<T>()}, x.channel_rows().dim(0), slope.numel(),
-                        {dy.data<T>(), x.data<T>()}, dx.data<T>(),
+    visit_stored(x.dtype(), "prelu", [&]<class S>() {
+        using T = Compute<S>;
+        channel_sums<S>(math::PReluSums<T>{slope.data<T>()}, x.channel_rows().dim(0), slope.numel(),
+                        {dy.data<S>(), x.data<S>()}, dx.data<S>(),
                         [&](std::int64_t c, const double* sum) { dslope.data<T>()[c] = static_cast<T>(sum[0]); });
     });
 }

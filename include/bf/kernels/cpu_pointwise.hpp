@@ -1,10 +1,12 @@
 #pragma once
 #include <cmath>
+#include <tuple>
 
 #include "bf/base/random.hpp"
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/table.hpp"
 #include "bf/kernels/visit.hpp"
+#include "bf/math/element.hpp"
 
 // CPU: copies, pointwise ops, reductions. The functors of math/ expanded into loops.
 
@@ -20,15 +22,7 @@ void for_each(std::int64_t n, F&& body) {
     });
 }
 
-template <class To, class From>
-To element_cast(From value) {
-    if constexpr (std::is_same_v<From, bf16>)
-        return element_cast<To>(static_cast<float>(value));
-    else if constexpr (std::is_same_v<To, bf16>)
-        return bf16(static_cast<float>(value));
-    else
-        return static_cast<To>(value);
-}
+using math::element_cast;
 
 template <class F>
 void visit_any(DType dtype, F&& f) {
@@ -76,23 +70,62 @@ inline void convert(Context&, const Tensor& x, const Tensor& y) {
     });
 }
 
+/// What kernels without loops of their own for bf16 do with it: if one of the tensors is bf16, calls `kernel` with
+/// copies in f32, narrows its last `outputs` tensors, and returns true. `adds`: the kernel reads them, too.
+template <int outputs, bool adds = false, class... A>
+bool widened(void (*kernel)(Context&, A...), Context& ctx, std::type_identity_t<A>... arguments) {
+    const auto narrow = [](const auto& a) {
+        if constexpr (std::is_same_v<std::remove_cvref_t<decltype(a)>, Tensor>)
+            return a.defined() && a.dtype() == DType::bf16;
+        else
+            return false;
+    };
+    if (!(narrow(arguments) || ...)) return false;
+    constexpr int tensors = (0 + ... + static_cast<int>(std::is_same_v<std::remove_cvref_t<A>, Tensor>));
+    int seen = 0;
+    const auto wide = [&](const auto& a) -> std::remove_cvref_t<decltype(a)> {
+        if constexpr (std::is_same_v<std::remove_cvref_t<decltype(a)>, Tensor>) {
+            const bool output = seen++ >= tensors - outputs;
+            if (!narrow(a)) return a;
+            const Tensor copy = Tensor::empty(a.shape(), {DType::f32, a.device(), a.format()});
+            if (adds || !output) convert(ctx, a, copy);
+            return copy;
+        } else {
+            return a;
+        }
+    };
+    std::tuple<std::remove_cvref_t<A>...> copies{wide(arguments)...};  // braces: in order
+    std::apply([&](const auto&... copy) { kernel(ctx, copy...); }, copies);
+    seen = 0;
+    const auto give_back = [&](const auto& copy, const auto& a) {
+        if constexpr (std::is_same_v<std::remove_cvref_t<decltype(a)>, Tensor>)
+            if (seen++ >= tensors - outputs && narrow(a)) convert(ctx, copy, a);
+    };
+    std::apply([&](const auto&... copy) { (give_back(copy, arguments), ...); }, copies);
+    return true;
+}
+
 inline void fill(Context&, const Tensor& y, double value) {
     visit_any(y.dtype(), [&]<class T>() { std::fill_n(y.data<T>(), y.numel(), element_cast<T>(value)); });
 }
 
 inline void axpby(Context&, double alpha, const Tensor& x, double beta, const Tensor& y) {
-    visit_real(y.dtype(), "axpby", [&]<class T>() {
+    visit_stored(y.dtype(), "axpby", [&]<class S>() {
+        using T = math::Compute<S>;
         const T a = static_cast<T>(alpha), b = static_cast<T>(beta);
-        const T* in = x.data<T>();
-        T* out = y.data<T>();
+        const S* in = x.data<S>();
+        S* out = y.data<S>();
         if (b == T(0))
-            for_each(y.numel(), [&](std::int64_t i) { out[i] = a * in[i]; });
+            for_each(y.numel(), [&](std::int64_t i) { out[i] = element_cast<S>(a * element_cast<T>(in[i])); });
         else
-            for_each(y.numel(), [&](std::int64_t i) { out[i] = a * in[i] + b * out[i]; });
+            for_each(y.numel(), [&](std::int64_t i) {
+                out[i] = element_cast<S>(a * element_cast<T>(in[i]) + b * element_cast<T>(out[i]));
+            });
     });
 }
 
-inline void unary(Context&, Unary op, double a, double b, const Tensor& x, const Tensor& y) {
+inline void unary(Context& ctx, Unary op, double a, double b, const Tensor& x, const Tensor& y) {
+    if (widened<1>(unary, ctx, op, a, b, x, y)) return;
     visit_real(x.dtype(), "unary", [&]<class T>() {
         visit_unary(op, [&]<class F>() {
             const T* in = x.data<T>();
@@ -103,8 +136,9 @@ inline void unary(Context&, Unary op, double a, double b, const Tensor& x, const
     });
 }
 
-inline void unary_dx(Context&, Unary op, double a, double b, const Tensor& x, const Tensor& y, const Tensor& dy,
+inline void unary_dx(Context& ctx, Unary op, double a, double b, const Tensor& x, const Tensor& y, const Tensor& dy,
                      const Tensor& dx) {
+    if (widened<1>(unary_dx, ctx, op, a, b, x, y, dy, dx)) return;
     visit_real(x.dtype(), "unary", [&]<class T>() {
         visit_unary(op, [&]<class F>() {
             const T *in = x.data<T>(), *out = y.data<T>(), *g = dy.data<T>();
@@ -115,7 +149,8 @@ inline void unary_dx(Context&, Unary op, double a, double b, const Tensor& x, co
     });
 }
 
-inline void binary(Context&, Binary op, const Tensor& x, const Tensor& z, const Tensor& y) {
+inline void binary(Context& ctx, Binary op, const Tensor& x, const Tensor& z, const Tensor& y) {
+    if (widened<1>(binary, ctx, op, x, z, y)) return;
     visit_real(x.dtype(), "binary", [&]<class T>() {
         visit_binary(op, [&]<class F>() {
             const T *p = x.data<T>(), *q = z.data<T>();
@@ -135,15 +170,18 @@ void binary_gradient(Binary op, const Tensor& x, const Tensor& z, const Tensor& 
         });
     });
 }
-inline void binary_dx(Context&, Binary op, const Tensor& x, const Tensor& z, const Tensor& dy, const Tensor& dx) {
+inline void binary_dx(Context& ctx, Binary op, const Tensor& x, const Tensor& z, const Tensor& dy, const Tensor& dx) {
+    if (widened<1>(binary_dx, ctx, op, x, z, dy, dx)) return;
     binary_gradient<true>(op, x, z, dy, dx);
 }
-inline void binary_dz(Context&, Binary op, const Tensor& x, const Tensor& z, const Tensor& dy, const Tensor& dz) {
+inline void binary_dz(Context& ctx, Binary op, const Tensor& x, const Tensor& z, const Tensor& dy, const Tensor& dz) {
+    if (widened<1>(binary_dz, ctx, op, x, z, dy, dz)) return;
     binary_gradient<false>(op, x, z, dy, dz);
 }
 
 /// y = x / (1 - p) where the draw of the element is at least p, else 0. The same call on dy is the backward pass.
-inline void dropout(Context&, double p, std::uint64_t seed, std::uint64_t step, const Tensor& x, const Tensor& y) {
+inline void dropout(Context& ctx, double p, std::uint64_t seed, std::uint64_t step, const Tensor& x, const Tensor& y) {
+    if (widened<1>(dropout, ctx, p, seed, step, x, y)) return;
     visit_real(x.dtype(), "dropout", [&]<class T>() {
         const T* in = x.data<T>();
         T* out = y.data<T>();
@@ -170,8 +208,9 @@ T reduce_run(const T* x, std::int64_t n) {
     return acc[0];
 }
 
-inline void reduce(Context&, Reduce op, std::int64_t outer, std::int64_t n, std::int64_t inner, const Tensor& x,
+inline void reduce(Context& ctx, Reduce op, std::int64_t outer, std::int64_t n, std::int64_t inner, const Tensor& x,
                    const Tensor& y) {
+    if (widened<1>(reduce, ctx, op, outer, n, inner, x, y)) return;
     visit_real(x.dtype(), "reduce", [&]<class T>() {
         visit_reduce(op, [&]<class F>() {
             const T* in = x.data<T>();
@@ -214,8 +253,9 @@ inline void reduce(Context&, Reduce op, std::int64_t outer, std::int64_t n, std:
     });
 }
 
-inline void reduce_dx(Context&, Reduce op, std::int64_t outer, std::int64_t n, std::int64_t inner, const Tensor& x,
+inline void reduce_dx(Context& ctx, Reduce op, std::int64_t outer, std::int64_t n, std::int64_t inner, const Tensor& x,
                       const Tensor& y, const Tensor& dy, const Tensor& dx) {
+    if (widened<1>(reduce_dx, ctx, op, outer, n, inner, x, y, dy, dx)) return;
     visit_real(x.dtype(), "reduce", [&]<class T>() {
         visit_reduce(op, [&]<class F>() {
             const T *in = x.data<T>(), *result = y.data<T>(), *g = dy.data<T>();

@@ -1,6 +1,5 @@
 #pragma once
-#include "bf/core/parallel.hpp"
-#include "bf/kernels/table.hpp"
+#include "bf/kernels/cpu_pointwise.hpp"
 
 // CPU: pooling over nhwc images. Forward tasks own an output row; backward tasks own an image.
 
@@ -14,7 +13,8 @@ void for_window(const PoolGeometry& g, std::int64_t oy, std::int64_t ox, F&& bod
             if (y >= 0 && y < g.h && x >= 0 && x < g.w) body(y * g.w + x);
 }
 
-inline void max_pool(Context&, const PoolGeometry& g, const Tensor& x, const Tensor& y, const Tensor& index) {
+inline void max_pool(Context& ctx, const PoolGeometry& g, const Tensor& x, const Tensor& y, const Tensor& index) {
+    if (widened<2>(max_pool, ctx, g, x, y, index)) return;
     visit_real(x.dtype(), "max_pool", [&]<class T>() {
         const T* in = x.data<T>();
         T* out = y.data<T>();
@@ -38,7 +38,8 @@ inline void max_pool(Context&, const PoolGeometry& g, const Tensor& x, const Ten
     });
 }
 
-inline void max_pool_dx(Context&, const PoolGeometry& g, const Tensor& dy, const Tensor& index, const Tensor& dx) {
+inline void max_pool_dx(Context& ctx, const PoolGeometry& g, const Tensor& dy, const Tensor& index, const Tensor& dx) {
+    if (widened<1>(max_pool_dx, ctx, g, dy, index, dx)) return;
     visit_real(dy.dtype(), "max_pool", [&]<class T>() {
         const T* grad = dy.data<T>();
         const std::int64_t* at = index.data<std::int64_t>();
@@ -52,7 +53,8 @@ inline void max_pool_dx(Context&, const PoolGeometry& g, const Tensor& dy, const
     });
 }
 
-inline void avg_pool(Context&, const PoolGeometry& g, const Tensor& x, const Tensor& y) {
+inline void avg_pool(Context& ctx, const PoolGeometry& g, const Tensor& x, const Tensor& y) {
+    if (widened<1>(avg_pool, ctx, g, x, y)) return;
     visit_real(x.dtype(), "avg_pool", [&]<class T>() {
         const T* in = x.data<T>();
         T* out = y.data<T>();
@@ -71,7 +73,8 @@ inline void avg_pool(Context&, const PoolGeometry& g, const Tensor& x, const Ten
     });
 }
 
-inline void avg_pool_dx(Context&, const PoolGeometry& g, const Tensor& dy, const Tensor& dx) {
+inline void avg_pool_dx(Context& ctx, const PoolGeometry& g, const Tensor& dy, const Tensor& dx) {
+    if (widened<1>(avg_pool_dx, ctx, g, dy, dx)) return;
     visit_real(dy.dtype(), "avg_pool", [&]<class T>() {
         const T* grad = dy.data<T>();
         T* d = dx.data<T>();

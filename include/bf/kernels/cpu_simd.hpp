@@ -10,6 +10,9 @@
 #include <type_traits>
 #include <utility>
 
+#include "bf/core/dtype.hpp"
+#include "bf/math/element.hpp"
+
 // CPU: vectors as wide as the target's registers, and the product of small blocks that convolutions are made of.
 
 namespace bf::cpu {
@@ -33,31 +36,65 @@ struct VectorOf {
 template <class T>
 using Vector = typename VectorOf<T>::type;
 
-template <class T>
-[[gnu::always_inline]] inline Vector<T> load(const T* p) {
-    Vector<T> v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
+/// The type that elements of a storage type are computed in.
+template <class S>
+using Compute = math::Compute<S>;
+
+/// As many elements as a vector has lanes, computed on as Compute<S>.
+template <class S>
+[[gnu::always_inline]] inline Vector<Compute<S>> load(const S* p) {
+    if constexpr (std::is_same_v<S, bf16>) {
+        typedef std::uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));
+        typedef std::uint32_t Words __attribute__((vector_size(vector_bytes)));
+        Halves halves;
+        std::memcpy(&halves, p, sizeof halves);
+        return reinterpret_cast<Vector<float>>(__builtin_convertvector(halves, Words) << 16);
+    } else {
+        Vector<S> v;
+        std::memcpy(&v, p, sizeof v);
+        return v;
+    }
 }
-template <class T>
-[[gnu::always_inline]] inline void store(T* p, Vector<T> v) {
-    std::memcpy(p, &v, sizeof v);
+template <class S>
+[[gnu::always_inline]] inline void store(S* p, Vector<Compute<S>> v) {
+    if constexpr (std::is_same_v<S, bf16>) {  // to nearest even, as bf16(float)
+        typedef std::uint16_t Halves __attribute__((vector_size(vector_bytes / 2)));
+        typedef std::uint32_t Words __attribute__((vector_size(vector_bytes)));
+        const auto words = reinterpret_cast<Words>(v);
+        const Words rounded = (words + 0x7FFFu + ((words >> 16) & 1u)) >> 16, nan = (words >> 16) | 0x40u;
+        const Halves halves = __builtin_convertvector((words & 0x7FFFFFFFu) > 0x7F800000u ? nan : rounded, Halves);
+        std::memcpy(static_cast<void*>(p), &halves, sizeof halves);
+    } else {
+        std::memcpy(static_cast<void*>(p), &v, sizeof v);
+    }
 }
 /// The first `count` lanes; the others are 0.
-template <class T>
-[[gnu::always_inline]] inline Vector<T> load(const T* p, std::int64_t count) {
-    if (count >= lanes<T>) return load(p);
-    T values[lanes<T>] = {};
+template <class S>
+[[gnu::always_inline]] inline Vector<Compute<S>> load(const S* p, std::int64_t count) {
+    if (count >= lanes<Compute<S>>) return load(p);
+    S values[lanes<Compute<S>>] = {};
     std::copy_n(p, count, values);
     return load(values);
 }
-template <class T>
-[[gnu::always_inline]] inline void store(T* p, Vector<T> v, std::int64_t count) {
-    if (count >= lanes<T>) return store(p, v);
-    T values[lanes<T>];
+template <class S>
+[[gnu::always_inline]] inline void store(S* p, Vector<Compute<S>> v, std::int64_t count) {
+    if (count >= lanes<Compute<S>>) return store(p, v);
+    S values[lanes<Compute<S>>];
     store(values, v);
     std::copy_n(values, count, p);
 }
+/// to[i] = from[i] in another storage.
+template <class To, class From>
+void copy_values(const From* from, std::int64_t count, To* to) {
+    if constexpr (std::is_same_v<To, From>) {
+        if (count >= 16) return std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(To)), void();
+        for (std::int64_t i = 0; i < count; ++i) to[i] = from[i];
+    } else {
+        for (std::int64_t i = 0; i < count; i += lanes<Compute<From>>)
+            store(to + i, load(from + i, count - i), count - i);
+    }
+}
+
 template <class T>
 [[gnu::always_inline]] inline Vector<T> broadcast(T value) {
     return Vector<T>{} + value;

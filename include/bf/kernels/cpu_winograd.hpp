@@ -28,8 +28,8 @@ struct TileGrid {
 
 /// Reads the size x size window at (y0, x0) of an nhwc image [h, w, channels], transforms it by Line along both axes
 /// into 6x6 values, and writes value k to out[k * plane].
-template <int size, class T, class Line>
-void transform_in(const T* image, std::int64_t h, std::int64_t w, std::int64_t channels, std::int64_t y0,
+template <int size, class S, class T, class Line>
+void transform_in(const S* image, std::int64_t h, std::int64_t w, std::int64_t channels, std::int64_t y0,
                   std::int64_t x0, T* out, std::int64_t plane, Line&& line) {
     const bool inside = y0 >= 0 && x0 >= 0 && y0 + size <= h && x0 + size <= w;
     for (std::int64_t c = 0; c < channels; c += lanes<T>) {
@@ -55,8 +55,8 @@ void transform_in(const T* image, std::int64_t h, std::int64_t w, std::int64_t c
 
 /// Reads 6x6 products of a tile, transforms them to 4x4 outputs and writes those inside the image [h, w, channels] from
 /// channel 0 of `image` on, `count` channels.
-template <class T>
-void transform_out(const T* products, std::int64_t plane, T* image, std::int64_t h, std::int64_t w,
+template <class T, class S>
+void transform_out(const T* products, std::int64_t plane, S* image, std::int64_t h, std::int64_t w,
                    std::int64_t channels, std::int64_t count, std::int64_t y0, std::int64_t x0) {
     for (std::int64_t c = 0; c < count; c += lanes<T>) {
         Vector<T> mid[4][6], column[6], four[4];
@@ -110,8 +110,8 @@ bool few_tiles(const TileGrid& grid, std::int64_t channels) {
 }
 
 /// The tiles of x in the places 0, 1, ... of `v`, of which each of the 36 planes holds them all.
-template <class T>
-void transform_inputs(const ConvGeometry& g, const TileGrid& grid, std::int64_t begin, std::int64_t count, const T* x,
+template <class S, class T>
+void transform_inputs(const ConvGeometry& g, const TileGrid& grid, std::int64_t begin, std::int64_t count, const S* x,
                       T* v, std::int64_t plane) {
     for (std::int64_t t = 0; t < count; ++t) {
         const auto at = grid[begin + t];
@@ -120,8 +120,8 @@ void transform_inputs(const ConvGeometry& g, const TileGrid& grid, std::int64_t 
     }
 }
 /// All of them, by all threads.
-template <class T>
-Tensor transformed_inputs(const ConvGeometry& g, const TileGrid& grid, const T* x, std::int64_t plane) {
+template <class T, class S>
+Tensor transformed_inputs(const ConvGeometry& g, const TileGrid& grid, const S* x, std::int64_t plane) {
     const Tensor inputs = Tensor::empty({36, plane}, {.dtype = dtype_of<T>});
     parallel_for(grid.count(), 8, [&](std::int64_t begin, std::int64_t end) {
         transform_inputs(g, grid, begin, end - begin, x, inputs.data<T>() + begin * g.c_in, plane);
@@ -131,8 +131,9 @@ Tensor transformed_inputs(const ConvGeometry& g, const TileGrid& grid, const T* 
 
 /// y = conv(x, w), or with `flip` the input gradient: x is dy [.., O] and y is dx [.., C]. g is the geometry of this
 /// very pass (its input is x) and `pad` its padding.
-template <class T>
-void winograd_forward(const ConvGeometry& g, const T* x, const T* w, bool flip, T* y) {
+template <class S>
+void winograd_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, bool flip, S* y) {
+    using T = Compute<S>;
     const TileGrid grid(g);
     const TensorOptions made{.dtype = dtype_of<T>};
     const std::int64_t c = g.c_in, o = g.c_out, panels = padded_cols<T>(o) / block_cols<T>,
@@ -164,7 +165,7 @@ void winograd_forward(const ConvGeometry& g, const T* x, const T* w, bool flip, 
     };
     if (few_tiles<T>(grid, c)) {
         const std::int64_t in_plane = grid.count() * c + lanes<T>, out_plane = grid.count() * block_cols<T> + lanes<T>;
-        const Tensor inputs = transformed_inputs(g, grid, x, in_plane);
+        const Tensor inputs = transformed_inputs<T>(g, grid, x, in_plane);
         parallel_for(panels, 1, [&](std::int64_t p, std::int64_t) {
             const Tensor weights = Tensor::empty({panel_size}, made), products = Tensor::empty({36, out_plane}, made);
             weights_of(p, weights.data<T>());
@@ -211,8 +212,8 @@ void add_products(bool start, std::int64_t tiles, std::int64_t c, const T* v, co
 }
 
 /// Output gradients of a tile.
-template <class T>
-void transform_gradient(const ConvGeometry& g, const TileGrid::Tile& at, const T* dy, T* z, std::int64_t plane) {
+template <class S, class T>
+void transform_gradient(const ConvGeometry& g, const TileGrid::Tile& at, const S* dy, T* z, std::int64_t plane) {
     transform_in<4>(dy + at.image * g.h_out() * g.w_out() * g.c_out, g.h_out(), g.w_out(), g.c_out, at.y, at.x, z,
                     plane, [](const Vector<T>* in, Vector<T>* out) { math::winograd_output_gradient(in, out); });
 }
@@ -237,8 +238,9 @@ void weight_gradient(const T* acc, std::int64_t plane, std::int64_t c, std::int6
 }
 
 /// dw = gradient of the weights: G^T [ sum over tiles (B^T d B) . (A dy A^T) ] G.
-template <class T>
-void winograd_dw(const ConvGeometry& g, const T* x, const T* dy, T* dw) {
+template <class S>
+void winograd_dw(const ConvGeometry& g, const S* x, const S* dy, Compute<S>* dw) {
+    using T = Compute<S>;
     const TileGrid grid(g);
     const TensorOptions made{.dtype = dtype_of<T>};
     const std::int64_t c = g.c_in, o = g.c_out, width = padded_cols<T>(o), count = grid.count();
