@@ -50,8 +50,8 @@ TYPED_TEST(Simd, BlocksOfAnyNumberOfRows) {
                 return std::pair<const T*, const T*>(a.data() + t * size, b.data() + t * depth * cols);
             };
             const cpu::BlockStrides strides{a_row, a_step, cols};
-            cpu::multiply_block<false>(rows, terms, at, depth, strides, c.data(), c_row);
-            cpu::multiply_block<true>(rows, 1, at, depth, strides, c.data(), c_row);
+            cpu::multiply_block<false, T>(rows, terms, at, depth, strides, c.data(), c_row);
+            cpu::multiply_block<true, T>(rows, 1, at, depth, strides, c.data(), c_row);
             for (std::int64_t r = 0; r < rows; ++r)
                 for (std::int64_t j = 0; j < c_row; ++j) {
                     T want = j < cols ? T(0) : T(100);

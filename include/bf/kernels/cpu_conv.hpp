@@ -52,37 +52,62 @@ struct GroupSizes {
           block(std::clamp<std::int64_t>((512 << 10) / (patch * element) / block_rows, 4, 32) * block_rows) {}
 };
 
-/// A matrix [depth, cols] whose value at (k, j) is at(k, j), cut into columns of block_cols; missing ones are 0.
-template <class T, class At>
+/// A matrix [depth, cols] whose value at (k, j) is at(k, j), cut into columns of block_cols as elements E (a pair: of
+/// neighbours k); missing columns are 0.
+template <class E, class At>
 Tensor column_blocks(std::int64_t depth, std::int64_t cols, At&& at) {
-    const Tensor packed = Tensor::empty({padded_cols<T>(cols), depth}, {.dtype = dtype_of<T>});
-    T* out = packed.data<T>();
-    parallel_for(padded_cols<T>(cols) / block_cols<T>, 1, [&](std::int64_t p, std::int64_t) {
-        T* to = out + p * block_cols<T> * depth;
-        const std::int64_t first = p * block_cols<T>, count = std::min(block_cols<T>, cols - first);
-        for (std::int64_t k = 0; k < depth; ++k, to += block_cols<T>) {
-            for (std::int64_t j = 0; j < count; ++j) to[j] = at(k, first + j);
-            std::fill(to + count, to + block_cols<T>, T(0));
+    constexpr std::int64_t width = block_cols<SumOf<E>>, step = std::is_same_v<E, Bf16Pair> ? 2 : 1;
+    const std::int64_t steps = depth / step;
+    const Tensor packed = Tensor::empty({padded_cols<SumOf<E>>(cols), steps}, {.dtype = dtype_of<E>});
+    E* out = packed.data<E>();
+    parallel_for(padded_cols<SumOf<E>>(cols) / width, 1, [&](std::int64_t p, std::int64_t) {
+        E* to = out + p * width * steps;
+        const std::int64_t first = p * width, count = std::min(width, cols - first);
+        for (std::int64_t k = 0; k < depth; k += step, to += width) {
+            for (std::int64_t j = 0; j < count; ++j)
+                if constexpr (step == 2)
+                    to[j] = static_cast<E>(std::uint32_t{bf16(at(k, first + j)).bits} |
+                                           std::uint32_t{bf16(at(k + 1, first + j)).bits} << 16);
+                else
+                    to[j] = at(k, first + j);
+            std::fill(to + count, to + width, E(0));
         }
     });
     return packed;
 }
 
+/// What patches are kept in, and what they are multiplied as: pairs of bf16 where x is bf16 and the target can, else
+/// numbers of Compute<S>.
+template <class S, bool pairs>
+struct PatchOf {
+    using Kept = std::conditional_t<pairs, bf16, Compute<S>>;
+    using Element = std::conditional_t<pairs, Bf16Pair, Compute<S>>;
+    static constexpr std::int64_t step = pairs ? 2 : 1;
+};
+/// f.operator()<PatchOf<S, ..>>() for channels that are gathered `in` at a time.
+template <class S, class F>
+void visit_patches(std::int64_t in, F&& f) {
+    if constexpr (std::is_same_v<S, bf16> && multiplies_pairs)
+        if (in % 2 == 0) return f.template operator()<PatchOf<S, true>>();
+    f.template operator()<PatchOf<S, false>>();
+}
+
 /// y[rows, cols] = a[rows, depth] b, b as column_blocks() gives it; rows of a and y lie a_row and y_row apart. Where
 /// the columns do not fill their last block, or y has another storage, `rest` [rows, block_cols] takes them first.
-template <class T, class S>
-void multiply_columns(std::int64_t rows, std::int64_t depth, std::int64_t cols, const T* a, std::int64_t a_row,
-                      const T* b, S* y, std::int64_t y_row, T* rest) {
+template <class E, class S>
+void multiply_columns(std::int64_t rows, std::int64_t depth, std::int64_t cols, const E* a, std::int64_t a_row,
+                      const E* b, S* y, std::int64_t y_row, SumOf<E>* rest) {
+    using T = SumOf<E>;
     for (std::int64_t first = 0; first < cols; first += block_cols<T>) {
         const std::int64_t count = std::min(block_cols<T>, cols - first);
-        const auto at = [&](std::int64_t) { return std::pair<const T*, const T*>(a, b + first * depth); };
+        const auto at = [&](std::int64_t) { return std::pair<const E*, const E*>(a, b + first * depth); };
         const BlockStrides strides{a_row, 1, block_cols<T>};
         if constexpr (std::is_same_v<T, S>)
             if (count == block_cols<T>) {
-                multiply_block<false>(rows, 1, at, depth, strides, y + first, y_row);
+                multiply_block<false, E>(rows, 1, at, depth, strides, y + first, y_row);
                 continue;
             }
-        multiply_block<false>(rows, 1, at, depth, strides, rest, block_cols<T>);
+        multiply_block<false, E>(rows, 1, at, depth, strides, rest, block_cols<T>);
         for (std::int64_t r = 0; r < rows; ++r) copy_values(rest + r * block_cols<T>, count, y + r * y_row + first);
     }
 }
@@ -121,37 +146,45 @@ void gather_patches(const ConvGeometry& g, const S* x, std::int64_t begin, std::
     }
 }
 
-template <class S>
-void direct_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, S* y) {
+template <class S, class Patch>
+void direct_forward_as(const ConvGeometry& g, const S* x, const Compute<S>* w, S* y) {
     using T = Compute<S>;
-    const GroupSizes s(g, sizeof(T));
-    const std::int64_t taps = g.kernel_h * g.kernel_w;
-    const bool plain = std::is_same_v<S, T> && taps == 1 && g.stride == 1 && g.pad == 0;  // patches are the pixels
+    using P = typename Patch::Kept;
+    using E = typename Patch::Element;
+    const GroupSizes s(g, sizeof(P));
+    const std::int64_t taps = g.kernel_h * g.kernel_w, depth = s.patch / Patch::step;
+    const bool plain = std::is_same_v<S, P> && taps == 1 && g.stride == 1 && g.pad == 0;  // patches are the pixels
     for (std::int64_t q = 0; q < g.groups; ++q) {
         const T* own = w + q * s.out * s.patch;
-        const Tensor weights = column_blocks<T>(s.patch, s.out, [&](std::int64_t k, std::int64_t o) {
+        const Tensor weights = column_blocks<E>(s.patch, s.out, [&](std::int64_t k, std::int64_t o) {
             return own[(o * s.in + k % s.in) * taps + k / s.in];
         });
         parallel_for(s.rows, s.block, [&](std::int64_t begin, std::int64_t end) {
-            const Tensor scratch = Tensor::empty({s.block, (plain ? 0 : s.patch) + block_cols<T>}, weights.options());
-            T *rest = scratch.data<T>(), *patches = rest + s.block * block_cols<T>;
-            if (!plain) gather_patches(g, x, begin, end - begin, 0, taps, q * s.in, s.in, patches);
-            const T* a = patches;
-            std::int64_t a_row = s.patch;
-            if constexpr (std::is_same_v<S, T>)
-                if (plain) a = x + begin * g.c_in + q * s.in, a_row = g.c_in;
-            multiply_columns(end - begin, s.patch, s.out, a, a_row, weights.template data<T>(),
-                             y + begin * g.c_out + q * s.out, g.c_out, rest);
+            const Tensor scratch = Tensor::empty({s.block, plain ? 0 : s.patch}, {.dtype = dtype_of<P>}),
+                         rest = Tensor::empty({s.block, block_cols<T>}, {.dtype = dtype_of<T>});
+            const P* a = scratch.data<P>();
+            std::int64_t a_row = depth;
+            if constexpr (std::is_same_v<S, P>)
+                if (plain) a = x + begin * g.c_in + q * s.in, a_row = g.c_in / Patch::step;
+            if (!plain) gather_patches(g, x, begin, end - begin, 0, taps, q * s.in, s.in, scratch.data<P>());
+            multiply_columns(end - begin, depth, s.out, reinterpret_cast<const E*>(a), a_row, weights.data<E>(),
+                             y + begin * g.c_out + q * s.out, g.c_out, rest.data<T>());
         });
     }
+}
+template <class S>
+void direct_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, S* y) {
+    visit_patches<S>(g.c_in / g.groups, [&]<class Patch>() { direct_forward_as<S, Patch>(g, x, w, y); });
 }
 
 /// Input pixels whose rows leave the same remainder by the stride, and columns too, meet the same taps: over each of
 /// these sets the input gradient is a convolution of dy with stride 1.
-template <class S>
-void direct_dx(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx) {
+template <class S, class Patch>
+void direct_dx_as(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx) {
     using T = Compute<S>;
-    const GroupSizes s(g, sizeof(T));
+    using P = typename Patch::Kept;
+    using E = typename Patch::Element;
+    const GroupSizes s(g, sizeof(P));
     const std::int64_t ho = g.h_out(), wo = g.w_out(), taps = g.kernel_h * g.kernel_w;
     for (std::int64_t set = 0; set < g.stride * g.stride; ++set) {
         const std::int64_t y0 = set / g.stride, x0 = set % g.stride;
@@ -164,23 +197,25 @@ void direct_dx(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx) {
         const auto met = static_cast<std::int64_t>(mine.size()), depth = met * s.out;
         const std::int64_t block =
             std::clamp<std::int64_t>(
-                (512 << 10) / (std::max<std::int64_t>(1, depth) * static_cast<std::int64_t>(sizeof(T))) / block_rows, 4,
+                (512 << 10) / (std::max<std::int64_t>(1, depth) * static_cast<std::int64_t>(sizeof(P))) / block_rows, 4,
                 32) *
             block_rows;
         for (std::int64_t q = 0; q < g.groups; ++q) {
             const T* own = w + q * s.out * s.patch;
-            const Tensor weights = column_blocks<T>(depth, s.in, [&](std::int64_t k, std::int64_t c) {
+            const Tensor weights = column_blocks<E>(depth, s.in, [&](std::int64_t k, std::int64_t c) {
                 return own[(k % s.out * s.in + c) * taps + mine[static_cast<std::size_t>(k / s.out)]];
             });
             parallel_for(g.n * rows * cols, block, [&](std::int64_t begin, std::int64_t end) {
                 const std::int64_t width = padded_cols<T>(s.in);
-                const Tensor scratch = Tensor::empty({block, depth + width + block_cols<T>}, weights.options());
-                T *rest = scratch.data<T>(), *made = rest + block * block_cols<T>, *patches = made + block * width;
+                const Tensor scratch = Tensor::empty({block, depth}, {.dtype = dtype_of<P>}),
+                             sums = Tensor::empty({block, width + block_cols<T>}, {.dtype = dtype_of<T>});
+                P* patches = scratch.data<P>();
+                T *made = sums.data<T>(), *rest = made + block * width;
                 const auto place = [&](std::int64_t r) {
                     const std::int64_t within = r % (rows * cols);
                     return std::array{r / (rows * cols), y0 + within / cols * g.stride, x0 + within % cols * g.stride};
                 };
-                T* to = patches;
+                P* to = patches;
                 for (std::int64_t r = begin; r < end; ++r) {
                     const auto [n, y, x] = place(r);
                     for (const std::int64_t tap : mine) {
@@ -190,17 +225,33 @@ void direct_dx(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx) {
                         if (down >= 0 && right >= 0 && oy < ho && ox < wo)
                             copy_values(dy + ((n * ho + oy) * wo + ox) * g.c_out + q * s.out, s.out, to);
                         else
-                            std::fill_n(to, s.out, T(0));
+                            std::fill_n(to, s.out, P(0));
                         to += s.out;
                     }
                 }
-                multiply_columns(end - begin, depth, s.in, patches, depth, weights.data<T>(), made, width, rest);
+                multiply_columns(end - begin, depth / Patch::step, s.in, reinterpret_cast<const E*>(patches),
+                                 depth / Patch::step, weights.data<E>(), made, width, rest);
                 for (std::int64_t r = begin; r < end; ++r) {
                     const auto [n, y, x] = place(r);
                     copy_values(made + (r - begin) * width, s.in, dx + ((n * g.h + y) * g.w + x) * g.c_in + q * s.in);
                 }
             });
         }
+    }
+}
+template <class S>
+void direct_dx(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx) {
+    visit_patches<S>(g.c_out / g.groups, [&]<class Patch>() { direct_dx_as<S, Patch>(g, dy, w, dx); });
+}
+
+/// Rows 2k and 2k + 1 of `from` as a row of pairs; the row behind an odd count is zeros.
+inline void pair_rows(const bf16* from, std::int64_t row, std::int64_t count, std::int64_t width, Bf16Pair* to,
+                      std::int64_t to_row) {
+    for (std::int64_t k = 0; k < count; k += 2, from += 2 * row, to += to_row) {
+        const bool both = k + 1 < count;
+        for (std::int64_t i = 0; i < width; ++i)
+            to[i] = static_cast<Bf16Pair>(std::uint32_t{from[i].bits} |
+                                          (both ? std::uint32_t{from[row + i].bits} << 16 : 0u));
     }
 }
 
@@ -227,31 +278,46 @@ void direct_dw(const ConvGeometry& g, const S* x, const S* dy, Compute<S>* dw) {
             const std::int64_t range = task / parts, part = task % parts, tap0 = range / strips * some,
                                first = range % strips * strip, in = std::min(strip, s.in - first),
                                met = std::min(some, taps - tap0), rows = met * in;
+            constexpr bool pairs = std::is_same_v<S, bf16> && multiplies_pairs;
+            using P = std::conditional_t<pairs, bf16, T>;
+            using E = std::conditional_t<pairs, Bf16Pair, T>;
+            constexpr std::int64_t step = pairs ? 2 : 1;
             // dy in another storage, or one that does not fill its last block of columns
             const bool copied = !std::is_same_v<S, T> || width != s.out;
-            const Tensor scratch = Tensor::empty({block, rows + (copied ? width : 0)}, partial.options());
-            T *patches = scratch.data<T>(), *mine = patches + block * rows;
+            const Tensor scratch = Tensor::empty({block, rows}, {.dtype = dtype_of<P>}),
+                         paired = Tensor::empty({block / step, pairs ? rows : 0}, {.dtype = dtype_of<E>}),
+                         gradients = Tensor::empty({block / step, copied ? width : 0}, {.dtype = dtype_of<E>});
+            E* mine = gradients.data<E>();
             T* sum = sums + (part * s.patch + tap0 * s.in + first) * width;
-            if (copied) std::fill_n(mine, block * width, T(0));
+            if (copied) std::fill_n(mine, gradients.numel(), E(0));
             if (blocks == 0)
                 for (std::int64_t r = 0; r < rows; ++r) std::fill_n(sum + r * width, width, T(0));
             const std::int64_t from = blocks * part / parts, to = blocks * (part + 1) / parts;
             for (std::int64_t i = from; i < to; ++i) {
                 const std::int64_t begin = i * block, count = std::min(block, s.rows - begin);
-                gather_patches(g, x, begin, count, tap0, met, q * s.in + first, in, patches);
+                gather_patches(g, x, begin, count, tap0, met, q * s.in + first, in, scratch.data<P>());
                 const S* grad = dy + begin * g.c_out + q * s.out;
-                const T* b = mine;
-                if (copied)
-                    for (std::int64_t r = 0; r < count; ++r) copy_values(grad + r * g.c_out, s.out, mine + r * width);
-                else if constexpr (std::is_same_v<S, T>)
-                    b = grad;
+                const E *a, *b = mine;
+                if constexpr (pairs) {
+                    pair_rows(scratch.data<P>(), rows, count, rows, paired.data<E>(), rows);
+                    pair_rows(grad, g.c_out, count, s.out, mine, width);
+                    a = paired.data<E>();
+                } else {
+                    a = scratch.data<P>();
+                    if (copied)
+                        for (std::int64_t r = 0; r < count; ++r)
+                            copy_values(grad + r * g.c_out, s.out, mine + r * width);
+                    else if constexpr (std::is_same_v<S, T>)
+                        b = grad;
+                }
                 const BlockStrides strides{1, rows, copied ? width : g.c_out};
                 for (std::int64_t p = 0; p < width; p += block_cols<T>) {
-                    const auto at = [&](std::int64_t) { return std::pair<const T*, const T*>(patches, b + p); };
+                    const auto at = [&](std::int64_t) { return std::pair<const E*, const E*>(a, b + p); };
+                    const std::int64_t depth = (count + step - 1) / step;
                     if (i == from)
-                        multiply_block<false>(rows, 1, at, count, strides, sum + p, width);
+                        multiply_block<false, E>(rows, 1, at, depth, strides, sum + p, width);
                     else
-                        multiply_block<true>(rows, 1, at, count, strides, sum + p, width);
+                        multiply_block<true, E>(rows, 1, at, depth, strides, sum + p, width);
                 }
             }
         });

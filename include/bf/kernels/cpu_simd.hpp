@@ -97,24 +97,44 @@ void copy_values(const From* from, std::int64_t count, To* to) {
 
 template <class T>
 [[gnu::always_inline]] inline Vector<T> broadcast(T value) {
-    return Vector<T>{} + value;
+    return value - Vector<T>{};  // unlike value + 0 no work: that would turn -0 into 0
 }
-/// a b + c, rounded once where the target can.
-template <class T>
-[[gnu::always_inline]] inline Vector<T> multiply_add(Vector<T> a, Vector<T> b, Vector<T> c) {
-#if defined(__AVX512F__)
-    if constexpr (std::is_same_v<T, float>)
-        return reinterpret_cast<Vector<T>>(_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c));
-    else
-        return reinterpret_cast<Vector<T>>(_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c));
-#elif defined(__AVX__) && defined(__FMA__)
-    if constexpr (std::is_same_v<T, float>)
-        return reinterpret_cast<Vector<T>>(_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c));
-    else
-        return reinterpret_cast<Vector<T>>(_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c));
+/// Two neighbours of a row in bf16, as products of pairs take them.
+using Bf16Pair = std::int32_t;
+/// Whether the target multiplies pairs in bf16, twice as many at once as numbers in f32.
+#if defined(__AVX512F__) && defined(__AVX512BF16__)
+inline constexpr bool multiplies_pairs = true;
 #else
-    return a * b + c;
+inline constexpr bool multiplies_pairs = false;
 #endif
+/// What products of elements E are summed in.
+template <class E>
+using SumOf = std::conditional_t<std::is_same_v<E, Bf16Pair>, float, E>;
+
+/// a b + c, rounded once where the target can; of pairs the sum of both products + c.
+template <class E>
+[[gnu::always_inline]] inline Vector<SumOf<E>> multiply_add(Vector<E> a, Vector<E> b, Vector<SumOf<E>> c) {
+    if constexpr (std::is_same_v<E, Bf16Pair>) {
+#if defined(__AVX512F__) && defined(__AVX512BF16__)
+        return reinterpret_cast<Vector<float>>(_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b));
+#else
+        static_assert(sizeof(E) == 0, "this target has no products of pairs");
+#endif
+    } else {
+#if defined(__AVX512F__)
+        if constexpr (std::is_same_v<E, float>)
+            return reinterpret_cast<Vector<E>>(_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c));
+        else
+            return reinterpret_cast<Vector<E>>(_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c));
+#elif defined(__AVX__) && defined(__FMA__)
+        if constexpr (std::is_same_v<E, float>)
+            return reinterpret_cast<Vector<E>>(_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c));
+        else
+            return reinterpret_cast<Vector<E>>(_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c));
+#else
+        return a * b + c;
+#endif
+    }
 }
 
 /// f(integral_constant 0), ..., f(n - 1), written out: an inner loop would keep the loop around it from vectorising,
@@ -138,31 +158,34 @@ struct BlockStrides {
 };
 
 /// c[i * c_row .. + block_cols] (+)= sum over `terms` and k < depth of a[i, k] b[k, ..] for `rows` rows; at(t) gives
-/// the pair of pointers (a, b) of a term.
-template <int rows, bool add, class T, class At>
+/// the pair of pointers (a, b) of a term. E: float, double, or Bf16Pair, of which c is the sum in f32.
+template <int rows, bool add, class E, class At>
 [[gnu::always_inline]] inline void multiply_rows(std::int64_t terms, At&& at, std::int64_t depth, const BlockStrides& s,
-                                                 T* c, std::ptrdiff_t c_row) {
+                                                 SumOf<E>* c, std::ptrdiff_t c_row) {
+    using T = SumOf<E>;
     constexpr std::size_t n = static_cast<std::size_t>(rows), groups = (n + 3) / 4;
     Vector<T> sum[n][2];
     repeated<n>([&](auto i) { sum[i][0] = sum[i][1] = Vector<T>{}; });
     const std::ptrdiff_t row = s.a_row, row3 = 3 * s.a_row, a_step = s.a_step, b_step = s.b_step;
     for (std::int64_t t = 0; t < terms; ++t) {
         const auto [a, b0] = at(t);
-        const T* b = b0;
+        const E* b = b0;
         // four rows a pointer: x86 addresses three more from each by strides in registers
-        const T* group[groups];
+        const E* group[groups];
         repeated<groups>([&](auto g) { group[g] = a + static_cast<std::ptrdiff_t>(4 * g) * row; });
         for (std::int64_t k = 0; k < depth; ++k) {
-            const Vector<T> left = load(b), right = load(b + lanes<T>);
+            const Vector<E> left = load(b), right = load(b + lanes<E>);
             repeated<n>([&](auto i) {
                 constexpr std::size_t within = decltype(i)::value % 4;
-                const T* p = group[decltype(i)::value / 4];
-                const Vector<T> v = broadcast(within == 0   ? p[0]
-                                              : within == 1 ? p[row]
-                                              : within == 2 ? p[2 * row]
-                                                            : p[row3]);
-                sum[i][0] = multiply_add<T>(v, left, sum[i][0]);
-                sum[i][1] = multiply_add<T>(v, right, sum[i][1]);
+                const E* p = group[decltype(i)::value / 4] + (within == 1   ? row
+                                                              : within == 2 ? 2 * row
+                                                              : within      ? row3
+                                                                            : 0);
+                E value;
+                std::memcpy(&value, p, sizeof value);  // pairs lie in memory of bf16
+                const Vector<E> v = broadcast(value);
+                sum[i][0] = multiply_add<E>(v, left, sum[i][0]);
+                sum[i][1] = multiply_add<E>(v, right, sum[i][1]);
             });
             repeated<groups>([&](auto g) { group[g] += a_step; });
             b += b_step;
@@ -177,18 +200,18 @@ template <int rows, bool add, class T, class At>
 }
 
 /// multiply_rows() for any number of rows.
-template <bool add, class T, class At>
-void multiply_block(std::int64_t rows, std::int64_t terms, At&& at, std::int64_t depth, const BlockStrides& s, T* c,
-                    std::ptrdiff_t c_row) {
+template <bool add, class E, class At>
+void multiply_block(std::int64_t rows, std::int64_t terms, At&& at, std::int64_t depth, const BlockStrides& s,
+                    SumOf<E>* c, std::ptrdiff_t c_row) {
     std::int64_t from = 0;
     const auto some = [&](auto n) {
         constexpr int count = decltype(n)::value;
         for (; rows - from >= count; from += count)
-            multiply_rows<count, add>(
+            multiply_rows<count, add, E>(
                 terms,
                 [&](std::int64_t t) {
                     const auto [a, b] = at(t);
-                    return std::pair<const T*, const T*>(a + from * s.a_row, b);
+                    return std::pair<const E*, const E*>(a + from * s.a_row, b);
                 },
                 depth, s, c + from * c_row, c_row);
     };

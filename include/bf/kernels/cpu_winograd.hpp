@@ -148,7 +148,7 @@ void winograd_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, bo
     const auto multiply = [&](std::int64_t tiles, const T* v, std::int64_t in_plane, const T* u, T* m,
                               std::int64_t out_plane, std::int64_t m_row) {
         for (std::int64_t k = 0; k < 36; ++k)
-            multiply_block<false>(
+            multiply_block<false, T>(
                 tiles, 1,
                 [&](std::int64_t) {
                     return std::pair<const T*, const T*>(v + k * in_plane, u + k * c * block_cols<T>);
@@ -205,9 +205,9 @@ void add_products(bool start, std::int64_t tiles, std::int64_t c, const T* v, co
         const auto at = [&](std::int64_t) { return std::pair<const T*, const T*>(v + from * c, z + from * z_row); };
         const std::int64_t depth = std::min<std::int64_t>(128, tiles - from);
         if (start && from == 0)
-            multiply_block<false>(c, 1, at, depth, {1, c, z_row}, acc, acc_row);
+            multiply_block<false, T>(c, 1, at, depth, {1, c, z_row}, acc, acc_row);
         else
-            multiply_block<true>(c, 1, at, depth, {1, c, z_row}, acc, acc_row);
+            multiply_block<true, T>(c, 1, at, depth, {1, c, z_row}, acc, acc_row);
     }
 }
 
