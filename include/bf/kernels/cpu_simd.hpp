@@ -68,6 +68,28 @@ template <class S>
         std::memcpy(static_cast<void*>(p), &v, sizeof v);
     }
 }
+/// Tensors from this size on do not stay in a cache until they are read again: written past it, the lines that they
+/// fill need not be read first.
+inline constexpr std::size_t past_cache_bytes = std::size_t{16} << 20;
+/// store() past the cache; p is aligned to the vector, and finish_stream() stands before what lets others read.
+template <class T>
+[[gnu::always_inline]] inline void stream(T* p, Vector<T> v) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#elif defined(__SSE2__)
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+#else
+    store(p, v);
+#endif
+}
+inline void finish_stream() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
 /// The first `count` lanes; the others are 0.
 template <class S>
 [[gnu::always_inline]] inline Vector<Compute<S>> load(const S* p, std::int64_t count) {

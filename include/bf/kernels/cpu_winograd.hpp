@@ -55,7 +55,7 @@ void transform_in(const S* image, std::int64_t h, std::int64_t w, std::int64_t c
 
 /// Reads 6x6 products of a tile, transforms them to 4x4 outputs and writes those inside the image [h, w, channels] from
 /// channel 0 of `image` on, `count` channels.
-template <class T, class S>
+template <bool past_cache, class T, class S>
 void transform_out(const T* products, std::int64_t plane, S* image, std::int64_t h, std::int64_t w,
                    std::int64_t channels, std::int64_t count, std::int64_t y0, std::int64_t x0) {
     for (std::int64_t c = 0; c < count; c += lanes<T>) {
@@ -67,8 +67,13 @@ void transform_out(const T* products, std::int64_t plane, S* image, std::int64_t
         }
         for (int i = 0; i < 4 && y0 + i < h; ++i) {
             math::winograd_output(mid[i], four);
-            for (int j = 0; j < 4 && x0 + j < w; ++j)
-                store(image + ((y0 + i) * w + x0 + j) * channels + c, four[j], count - c);
+            for (int j = 0; j < 4 && x0 + j < w; ++j) {
+                S* to = image + ((y0 + i) * w + x0 + j) * channels + c;
+                if constexpr (past_cache)
+                    stream(to, four[j]);
+                else
+                    store(to, four[j], count - c);
+            }
         }
     }
 }
@@ -155,13 +160,20 @@ void winograd_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, bo
                 },
                 c, {c, 1, block_cols<T>}, m + k * out_plane, m_row);
     };
+    const bool past_cache = std::is_same_v<S, T> && o % lanes<T> == 0 &&
+                            static_cast<std::size_t>(g.n * g.h_out() * g.w_out() * o) * sizeof(S) >= past_cache_bytes;
     const auto write = [&](std::int64_t begin, std::int64_t tiles, const T* m, std::int64_t out_plane,
                            std::int64_t m_row, std::int64_t first) {
-        for (std::int64_t t = 0; t < tiles; ++t) {
-            const auto at = grid[begin + t];
-            transform_out(m + t * m_row, out_plane, y + at.image * g.h_out() * g.w_out() * o + first, g.h_out(),
-                          g.w_out(), o, std::min(m_row, o - first), at.y, at.x);
-        }
+        const auto all = [&](auto past) {
+            for (std::int64_t t = 0; t < tiles; ++t) {
+                const auto at = grid[begin + t];
+                transform_out<past()>(m + t * m_row, out_plane, y + at.image * g.h_out() * g.w_out() * o + first,
+                                      g.h_out(), g.w_out(), o, std::min(m_row, o - first), at.y, at.x);
+            }
+        };
+        if constexpr (std::is_same_v<S, T>)
+            if (past_cache) return all(std::true_type()), finish_stream();
+        all(std::false_type());
     };
     if (few_tiles<T>(grid, c)) {
         const std::int64_t in_plane = grid.count() * c + lanes<T>, out_plane = grid.count() * block_cols<T> + lanes<T>;
