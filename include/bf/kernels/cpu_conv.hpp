@@ -92,23 +92,55 @@ void visit_patches(std::int64_t in, F&& f) {
     f.template operator()<PatchOf<S, false>>();
 }
 
-/// y[rows, cols] = a[rows, depth] b, b as column_blocks() gives it; rows of a and y lie a_row and y_row apart. Where
-/// the columns do not fill their last block, or y has another storage, `rest` [rows, block_cols] takes them first.
+/// The left side of a product, as pieces of neighbouring rows. The values of a row lie in runs: in place, or in a patch
+/// that was gathered. Rows of a piece lie equally far apart.
+template <class E>
+struct LeftSide {
+    struct Run {
+        const E* a;      ///< of the piece's first row
+        std::int64_t k;  ///< place of its first value in the row
+    };
+    struct Piece {
+        std::int64_t first, count;  ///< rows
+        std::int64_t a_row, depth;  ///< between rows; values of each run
+        std::size_t run, runs;      ///< its runs; none: the rows are zeros
+    };
+    std::vector<Run> runs;
+    std::vector<Piece> pieces;
+
+    void add(std::int64_t first, std::int64_t count, std::int64_t a_row, std::int64_t depth) {
+        pieces.push_back({first, count, a_row, depth, runs.size(), 0});
+    }
+    void add_run(const E* a, std::int64_t k) {
+        runs.push_back({a, k});
+        ++pieces.back().runs;
+    }
+};
+
+/// y[rows, cols] = a b, b [depth, cols] as column_blocks() gives it; rows of y lie y_row apart. Where the columns do
+/// not fill their last block, or y has another storage, `rest` [rows, block_cols] takes them first.
 template <class E, class S>
-void multiply_columns(std::int64_t rows, std::int64_t depth, std::int64_t cols, const E* a, std::int64_t a_row,
-                      const E* b, S* y, std::int64_t y_row, SumOf<E>* rest) {
+void multiply_columns(const LeftSide<E>& a, std::int64_t depth, std::int64_t cols, const E* b, S* y, std::int64_t y_row,
+                      SumOf<E>* rest) {
     using T = SumOf<E>;
     for (std::int64_t first = 0; first < cols; first += block_cols<T>) {
         const std::int64_t count = std::min(block_cols<T>, cols - first);
-        const auto at = [&](std::int64_t) { return std::pair<const E*, const E*>(a, b + first * depth); };
-        const BlockStrides strides{a_row, 1, block_cols<T>};
-        if constexpr (std::is_same_v<T, S>)
-            if (count == block_cols<T>) {
-                multiply_block<false, E>(rows, 1, at, depth, strides, y + first, y_row);
-                continue;
-            }
-        multiply_block<false, E>(rows, 1, at, depth, strides, rest, block_cols<T>);
-        for (std::int64_t r = 0; r < rows; ++r) copy_values(rest + r * block_cols<T>, count, y + r * y_row + first);
+        for (const auto& piece : a.pieces) {
+            const auto at = [&](std::int64_t t) {
+                const auto& run = a.runs[piece.run + static_cast<std::size_t>(t)];
+                return std::pair<const E*, const E*>(run.a, b + first * depth + run.k * block_cols<T>);
+            };
+            const BlockStrides strides{piece.a_row, 1, block_cols<T>};
+            const auto runs = static_cast<std::int64_t>(piece.runs);
+            S* to = y + piece.first * y_row + first;
+            if constexpr (std::is_same_v<T, S>)
+                if (count == block_cols<T>) {
+                    multiply_block<false, E>(piece.count, runs, at, piece.depth, strides, to, y_row);
+                    continue;
+                }
+            multiply_block<false, E>(piece.count, runs, at, piece.depth, strides, rest, block_cols<T>);
+            for (std::int64_t r = 0; r < piece.count; ++r) copy_values(rest + r * block_cols<T>, count, to + r * y_row);
+        }
     }
 }
 
@@ -151,24 +183,41 @@ void direct_forward_as(const ConvGeometry& g, const S* x, const Compute<S>* w, S
     using T = Compute<S>;
     using P = typename Patch::Kept;
     using E = typename Patch::Element;
+    constexpr std::int64_t step = Patch::step;
     const GroupSizes s(g, sizeof(P));
-    const std::int64_t taps = g.kernel_h * g.kernel_w, depth = s.patch / Patch::step;
-    const bool plain = std::is_same_v<S, P> && taps == 1 && g.stride == 1 && g.pad == 0;  // patches are the pixels
+    const std::int64_t taps = g.kernel_h * g.kernel_w, depth = s.patch / step, ho = g.h_out(), wo = g.w_out();
+    // inside an image the values under a row of the kernel lie side by side, and need no gathering
+    const bool in_place = std::is_same_v<S, P> && g.groups == 1 && (wo >= 2 * block_rows || taps == 1);
     for (std::int64_t q = 0; q < g.groups; ++q) {
         const T* own = w + q * s.out * s.patch;
         const Tensor weights = column_blocks<E>(s.patch, s.out, [&](std::int64_t k, std::int64_t o) {
             return own[(o * s.in + k % s.in) * taps + k / s.in];
         });
         parallel_for(s.rows, s.block, [&](std::int64_t begin, std::int64_t end) {
-            const Tensor scratch = Tensor::empty({s.block, plain ? 0 : s.patch}, {.dtype = dtype_of<P>}),
+            const Tensor scratch = Tensor::empty({s.block, s.patch}, {.dtype = dtype_of<P>}),
                          rest = Tensor::empty({s.block, block_cols<T>}, {.dtype = dtype_of<T>});
-            const P* a = scratch.data<P>();
-            std::int64_t a_row = depth;
-            if constexpr (std::is_same_v<S, P>)
-                if (plain) a = x + begin * g.c_in + q * s.in, a_row = g.c_in / Patch::step;
-            if (!plain) gather_patches(g, x, begin, end - begin, 0, taps, q * s.in, s.in, scratch.data<P>());
-            multiply_columns(end - begin, depth, s.out, reinterpret_cast<const E*>(a), a_row, weights.data<E>(),
-                             y + begin * g.c_out + q * s.out, g.c_out, rest.data<T>());
+            P* patches = scratch.data<P>();
+            LeftSide<E> a;
+            for (std::int64_t r = begin, count; r < end; r += count) {
+                const std::int64_t n = r / (ho * wo), oy = r / wo % ho, ox = r % wo;
+                const std::int64_t y0 = oy * g.stride - g.pad, x0 = ox * g.stride - g.pad;
+                count = in_place ? std::min({block_rows, wo - ox, end - r}) : end - r;
+                if constexpr (std::is_same_v<S, P>)
+                    if (in_place && x0 >= 0 && x0 + (count - 1) * g.stride + g.kernel_w <= g.w) {
+                        const std::int64_t run = g.kernel_w * g.c_in / step;
+                        a.add(r - begin, count, g.stride * g.c_in / step, run);
+                        for (std::int64_t ky = std::max<std::int64_t>(0, -y0); ky < g.kernel_h && y0 + ky < g.h; ++ky)
+                            a.add_run(reinterpret_cast<const E*>(x + ((n * g.h + y0 + ky) * g.w + x0) * g.c_in),
+                                      ky * run);
+                        continue;
+                    }
+                P* to = patches + (r - begin) * s.patch;
+                gather_patches(g, x, r, count, 0, taps, q * s.in, s.in, to);
+                a.add(r - begin, count, depth, depth);
+                a.add_run(reinterpret_cast<const E*>(to), 0);
+            }
+            multiply_columns(a, depth, s.out, weights.data<E>(), y + begin * g.c_out + q * s.out, g.c_out,
+                             rest.data<T>());
         });
     }
 }
@@ -200,6 +249,7 @@ void direct_dx_as(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx
                 (512 << 10) / (std::max<std::int64_t>(1, depth) * static_cast<std::int64_t>(sizeof(P))) / block_rows, 4,
                 32) *
             block_rows;
+        const bool in_place = std::is_same_v<S, P> && cols >= 2 * block_rows;
         for (std::int64_t q = 0; q < g.groups; ++q) {
             const T* own = w + q * s.out * s.patch;
             const Tensor weights = column_blocks<E>(depth, s.in, [&](std::int64_t k, std::int64_t c) {
@@ -215,22 +265,46 @@ void direct_dx_as(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx
                     const std::int64_t within = r % (rows * cols);
                     return std::array{r / (rows * cols), y0 + within / cols * g.stride, x0 + within % cols * g.stride};
                 };
-                P* to = patches;
-                for (std::int64_t r = begin; r < end; ++r) {
-                    const auto [n, y, x] = place(r);
-                    for (const std::int64_t tap : mine) {
-                        // multiples of the stride
-                        const std::int64_t down = y + g.pad - tap / g.kernel_w, right = x + g.pad - tap % g.kernel_w,
-                                           oy = down / g.stride, ox = right / g.stride;
-                        if (down >= 0 && right >= 0 && oy < ho && ox < wo)
-                            copy_values(dy + ((n * ho + oy) * wo + ox) * g.c_out + q * s.out, s.out, to);
-                        else
-                            std::fill_n(to, s.out, P(0));
-                        to += s.out;
-                    }
+                LeftSide<E> a;
+                for (std::int64_t r = begin, count; r < end; r += count) {
+                    count = in_place ? std::min({block_rows, cols - r % cols, end - r}) : end - r;
+                    // where the rows from r on meet dy under a tap; multiples of the stride, side by side in a row
+                    const auto under = [&](std::int64_t row, std::int64_t tap) {
+                        const auto at = place(row);
+                        return std::array{at[0], at[1] + g.pad - tap / g.kernel_w, at[2] + g.pad - tap % g.kernel_w};
+                    };
+                    const auto inside = [](std::int64_t at, std::int64_t stride, std::int64_t size) {
+                        return at >= 0 && at / stride < size;
+                    };
+                    const auto pixel = [&](const std::array<std::int64_t, 3>& at) {
+                        return dy + ((at[0] * ho + at[1] / g.stride) * wo + at[2] / g.stride) * g.c_out + q * s.out;
+                    };
+                    if constexpr (std::is_same_v<S, P>)
+                        if (in_place && std::all_of(mine.begin(), mine.end(), [&](std::int64_t tap) {
+                                const std::int64_t x = under(r, tap)[2];
+                                return x >= 0 && x / g.stride + count <= wo;
+                            })) {
+                            a.add(r - begin, count, g.c_out / Patch::step, s.out / Patch::step);
+                            for (std::size_t m = 0; m < mine.size(); ++m)
+                                if (const auto at = under(r, mine[m]); inside(at[1], g.stride, ho))
+                                    a.add_run(reinterpret_cast<const E*>(pixel(at)),
+                                              static_cast<std::int64_t>(m) * s.out / Patch::step);
+                            continue;
+                        }
+                    P* to = patches + (r - begin) * depth;
+                    a.add(r - begin, count, depth / Patch::step, depth / Patch::step);
+                    a.add_run(reinterpret_cast<const E*>(to), 0);
+                    for (std::int64_t i = r; i < r + count; ++i)
+                        for (const std::int64_t tap : mine) {
+                            const auto at = under(i, tap);
+                            if (inside(at[1], g.stride, ho) && inside(at[2], g.stride, wo))
+                                copy_values(pixel(at), s.out, to);
+                            else
+                                std::fill_n(to, s.out, P(0));
+                            to += s.out;
+                        }
                 }
-                multiply_columns(end - begin, depth / Patch::step, s.in, reinterpret_cast<const E*>(patches),
-                                 depth / Patch::step, weights.data<E>(), made, width, rest);
+                multiply_columns(a, depth / Patch::step, s.in, weights.data<E>(), made, width, rest);
                 for (std::int64_t r = begin; r < end; ++r) {
                     const auto [n, y, x] = place(r);
                     copy_values(made + (r - begin) * width, s.in, dx + ((n * g.h + y) * g.w + x) * g.c_in + q * s.in);
