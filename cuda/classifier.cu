@@ -6,6 +6,7 @@
 
 #include "bf/math/classifier_rows.hpp"
 #include "gemm.hpp"
+#include "kernels.hpp"
 #include "launch.cuh"
 
 // The margin softmax over many classes without its logits. Rows are divided by their norms once a call; cosines of a
@@ -254,8 +255,8 @@ struct DeviceScalar {
     }
 };
 
-/// out (+)= the gradient of raw rows from the sums g of their unit rows.
-template <class T, bool accumulate>
+/// out = the gradient of raw rows from the sums g of their unit rows.
+template <class T>
 __global__ void __launch_bounds__(threads)
     project_kernel(std::int64_t rows, std::int64_t dim, const T* g, const T* x, const T* inverse_norm, double weight,
                    DeviceScalar seed, T* out) {
@@ -267,7 +268,7 @@ __global__ void __launch_bounds__(threads)
     gradient.finish(warp_sum(dot));
     for (std::int64_t d = threadIdx.x % warp; d < dim; d += warp) {
         const std::int64_t i = r * dim + d;
-        out[i] = accumulate ? out[i] + gradient(g[i], x[i]) : gradient(g[i], x[i]);
+        out[i] = gradient(g[i], x[i]);
     }
 }
 
@@ -441,15 +442,14 @@ class Tiles {
     Scratch<math::GradientRow<T>> rows_data_;
 };
 
-/// out (+)= through the normalisation of rows x [n, D], times weight and seed.
-template <class T, bool accumulate>
+/// out = through the normalisation of rows x [n, D], times weight and seed.
+template <class T>
 void project(Context& context, const T* g, const Tensor& x, const Tensor& inverse_norm, double weight,
              const Tensor& seed, const Tensor& out) {
     const std::int64_t rows = x.dim(0), dim = x.dim(1);
     if (rows == 0) return;
-    launch_kernel(context, project_kernel<T, accumulate>, blocks_of(rows, rows_per_block), threads, rows, dim, g,
-                  in<T>(x), in<T>(inverse_norm), weight, DeviceScalar{seed.raw(), seed.dtype() == DType::f64},
-                  at<T>(out));
+    launch_kernel(context, project_kernel<T>, blocks_of(rows, rows_per_block), threads, rows, dim, g, in<T>(x),
+                  in<T>(inverse_norm), weight, DeviceScalar{seed.raw(), seed.dtype() == DType::f64}, at<T>(out));
     BF_CUDA(cudaGetLastError(), "rows ", rows, ", D ", dim);
 }
 
@@ -500,7 +500,7 @@ void tiled_dw(Context& context, const ClassifierRows* sets, int set_count, doubl
               const ClassifierWeights& weights, const Tensor& dw) {
     std::int64_t rows = 0;
     for (int s = 0; s < set_count; ++s) rows += sets[s].count();
-    if (rows == 0) return;
+    if (rows == 0) return fill(context, dw, 0);
     Tiles<T, C, U> tiles(context, weights, rows, Sums::classes);
     std::int64_t begin = 0;
     for (int s = 0; s < set_count; begin += sets[s++].count())
@@ -511,8 +511,8 @@ void tiled_dw(Context& context, const ClassifierRows* sets, int set_count, doubl
             tiles.gradient(r0, r1, k0, k1);
             tiles.add_class_sums(r0, r1, k1 - k0, at<T>(sums));
         });
-        project<T, true>(context, in<T>(sums), weights.w.rows(k0, k1), weights.inverse_norm.rows(k0, k1),
-                         row_weight * weights.scale, seed, dw.rows(k0, k1));
+        project<T>(context, in<T>(sums), weights.w.rows(k0, k1), weights.inverse_norm.rows(k0, k1),
+                   row_weight * weights.scale, seed, dw.rows(k0, k1));
     });
 }
 
@@ -528,7 +528,7 @@ void tiled_dx(Context& context, const ClassifierRows& rows, double row_weight, c
             tiles.add_row_sums(r0, r1, k0, k1 - k0, at<T>(sums));
         });
     });
-    project<T, false>(context, in<T>(sums), rows.x, rows.inverse_norm, row_weight * weights.scale, seed, dx);
+    project<T>(context, in<T>(sums), rows.x, rows.inverse_norm, row_weight * weights.scale, seed, dx);
 }
 
 template <class T>

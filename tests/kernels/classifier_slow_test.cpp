@@ -1,4 +1,4 @@
-// The real size: 85,742 identities, 32,768 queue rows. About a minute on two cores.
+// The real size: 85,742 identities, 32,768 queue rows. 20 seconds on two cores.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -11,7 +11,7 @@ namespace {
 using bf::Tensor;
 using bf::Var;
 
-TEST(Classifier, FullSizeStaysBelowHalfAGibibyte) {
+TEST(Classifier, FullSizeStaysBelow128Mebibytes) {
     const std::int64_t k = 85742, d = 512, b = 128, q = 32768;
     bf::Init init(1);
     const Var e = Var::leaf(init.normal({b, d}, 1)), w = Var::leaf(init.normal({k, d}, 0.01));
@@ -25,7 +25,7 @@ TEST(Classifier, FullSizeStaysBelowHalfAGibibyte) {
     const auto loss = bf::margin_softmax(e, w, y, {.margin = bf::arcface(), .memory = {memory, yq, q}});
     bf::backward(loss.loss);
     const auto dw = static_cast<std::size_t>(k * d) * 4;
-    EXPECT_LT(bf::cpu_allocator().stats().peak - before - dw, std::size_t{512} << 20);
+    EXPECT_LT(bf::cpu_allocator().stats().peak - before - dw, std::size_t{128} << 20);
     EXPECT_TRUE(std::isfinite(loss.loss.value().item()));
     EXPECT_TRUE(std::isfinite(loss.classifier_loss.item()));
     double squares = 0;

@@ -1,4 +1,5 @@
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <initializer_list>
 #include <memory>
@@ -166,6 +167,12 @@ class NoGrad {
     NoGrad(const NoGrad&) = delete;
     NoGrad& operator=(const NoGrad&) = delete;
 };
+
+/// Whether an op with these inputs keeps its backward pass: what only that would use need not be saved otherwise.
+inline bool will_record(std::initializer_list<Var> inputs) {
+    return detail::recording.no_grad_depth == 0 &&
+           std::any_of(inputs.begin(), inputs.end(), [](const Var& v) { return v.requires_grad(); });
+}
 
 /// Makes the output of an op. `backward` is kept only if an input wants a gradient and no NoGrad lives. An op that did
 /// not tell a Trace of itself stands there without a name.

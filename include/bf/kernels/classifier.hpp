@@ -15,8 +15,17 @@ struct ClassifierRows {
     Tensor slope;         ///< [R] d target_logit / d cos, divided by s
     Tensor log_sum_exp;   ///< [R] over all classes, target logit included
 
+    /// The CPU's logits of the first tiles of classes, which classifier_statistics leaves here for the gradients: as
+    /// many as fit, in its own layout; undefined: none. See kept_size().
+    Tensor kept{};
+
     std::int64_t count() const { return x.defined() ? x.dim(0) : 0; }
 };
+
+/// Bytes of logits that one call of the margin softmax keeps between its passes at most.
+inline constexpr std::int64_t kept_bytes = 64 << 20;
+/// Elements of `kept` with room for all logits of `rows` rows and `classes` classes, on any target.
+inline std::int64_t kept_size(std::int64_t rows, std::int64_t classes) { return (rows + 31) / 32 * 32 * classes; }
 
 /// The classes that this call works on: rows [class_begin, class_begin + K) of the whole W.
 struct ClassifierWeights {

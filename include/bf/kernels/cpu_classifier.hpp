@@ -1,16 +1,25 @@
 #pragma once
 #include <limits>
+#include <vector>
 
 #include "bf/kernels/classifier.hpp"
+#include "bf/kernels/cpu_exp.hpp"
 #include "bf/kernels/cpu_matrix.hpp"
 #include "bf/math/compensation.hpp"
 
 // CPU: the margin softmax over many classes without its logits. Logits s cos = s (x . w) / (|x| |w|) are made a tile of
-// rows x classes at a time, used, and forgotten; the backward passes make them again. Tiles depend on the shape alone.
+// classes by a panel of rows at a time, with rows across vector lanes; they are used and forgotten, and the backward
+// passes make them again, except those of the first tiles that ClassifierRows::kept has room for. Panels, tiles, tasks
+// and the order of sums depend on the shape alone.
 
 namespace bf::cpu {
 
-inline constexpr std::int64_t class_tile = 512, row_tile = 256;
+/// Classes a tile: few enough that eight tasks share them, and whole groups of rows of multiply_block() on any target.
+inline std::int64_t class_tile(std::int64_t classes) {
+    return std::clamp<std::int64_t>((classes + 335) / 336, 1, 3) * 42;
+}
+/// Rows that are packed at once, and those whose gradients a tile of classes holds at once.
+inline constexpr std::int64_t row_group = 2048, row_tile = 256;
 
 template <class T>
 using Row = Eigen::Array<T, 1, Eigen::Dynamic>;
@@ -53,55 +62,170 @@ inline void target_cosine(Context&, const ClassifierRows& rows, const Classifier
     });
 }
 
-/// s cos of rows [r0, r1) with classes [k0, k1) into tile [rows, class_tile], cosines limited to [-1, 1].
+/// Up to block_cols<T> rows of a set: those that share vectors.
+struct RowPanel {
+    const ClassifierRows* rows;
+    std::int64_t first, count;
+};
+
+/// All rows of the sets, in order; a panel holds rows of one set.
 template <class T>
-void logit_tile(const ClassifierRows& rows, const ClassifierWeights& weights, std::int64_t r0, std::int64_t r1,
-                std::int64_t k0, std::int64_t k1, T* tile) {
-    const std::int64_t dim = rows.x.dim(1), height = r1 - r0, width = k1 - k0;
-    MatrixView<T> z(tile, height, width, Eigen::OuterStride<>(class_tile));
-    z.noalias() = ConstMatrixView<T>(rows.x.data<T>() + r0 * dim, height, dim, Eigen::OuterStride<>(dim)) *
-                  ConstMatrixView<T>(weights.w.data<T>() + k0 * dim, width, dim, Eigen::OuterStride<>(dim)).transpose();
-    const Eigen::Map<const Row<T>> iw(weights.inverse_norm.data<T>() + k0, width);
-    const T* ix = rows.inverse_norm.data<T>() + r0;
-    const T scale = static_cast<T>(weights.scale);
-    for (std::int64_t r = 0; r < height; ++r) {
-        Eigen::Map<Row<T>> line(tile + r * class_tile, width);
-        line = (line * (iw * ix[r])).max(T(-1)).min(T(1)) * scale;
+std::vector<RowPanel> row_panels(const ClassifierRows* sets, int set_count) {
+    std::vector<RowPanel> panels;
+    for (int s = 0; s < set_count; ++s)
+        for (std::int64_t r = 0; r < sets[s].count(); r += block_cols<T>)
+            panels.push_back({&sets[s], r, std::min(block_cols<T>, sets[s].count() - r)});
+    return panels;
+}
+
+/// body(first panel, panels) for groups of about row_group rows, one after the other.
+template <class T, class F>
+void for_row_groups(const std::vector<RowPanel>& panels, F&& body) {
+    const auto all = static_cast<std::int64_t>(panels.size());
+    for (std::int64_t p = 0; p < all; p += row_group / block_cols<T>)
+        body(panels.data() + p, std::min(row_group / block_cols<T>, all - p));
+}
+
+/// x / |x| of the panel's rows as [D, block_cols], a row a column; missing rows are 0.
+template <class T>
+void pack_across(const RowPanel& panel, T* out) {
+    const std::int64_t dim = panel.rows->x.dim(1);
+    const T *x = panel.rows->x.data<T>() + panel.first * dim, *ix = panel.rows->inverse_norm.data<T>() + panel.first;
+    for (std::int64_t d = 0; d < dim; ++d, out += block_cols<T>) {
+        for (std::int64_t r = 0; r < panel.count; ++r) out[r] = x[r * dim + d] * ix[r];
+        std::fill(out + panel.count, out + block_cols<T>, T(0));
     }
 }
 
+/// Scaled rows of x [rows, D] as columns [D / block_cols, height, block_cols]: row r lies in the place at + r of each
+/// block, and missing columns are 0.
+template <class T>
+void pack_along(const T* x, const T* factor, std::int64_t rows, std::int64_t dim, std::int64_t height, std::int64_t at,
+                T* out) {
+    for (std::int64_t r = 0; r < rows; ++r)
+        for (std::int64_t d = 0; d < dim; d += block_cols<T>) {
+            T* to = out + d * height + (at + r) * block_cols<T>;
+            const T* from = x + r * dim + d;
+            const std::int64_t count = std::min(block_cols<T>, dim - d);
+            for (std::int64_t i = 0; i < count; ++i) to[i] = from[i] * factor[r];
+            std::fill(to + count, to + block_cols<T>, T(0));
+        }
+}
+
+/// c[rows, block_cols] (+)= sum over terms of a_t b_t: multiply_block() of terms that lie a_term and b_term apart. A
+/// function of its own, in which the compiler keeps all sums in registers.
+template <bool add, class T>
+[[gnu::noinline]] void multiply_terms(std::int64_t rows, std::int64_t terms, const T* a, std::int64_t a_term,
+                                      const T* b, std::int64_t b_term, std::int64_t depth, const BlockStrides& s, T* c,
+                                      std::int64_t c_row) {
+    multiply_block<add>(
+        rows, terms, [&](std::int64_t t) { return std::pair<const T*, const T*>(a + t * a_term, b + t * b_term); },
+        depth, s, c, c_row);
+}
+
+/// Where the tile of classes [k0, k1) and a panel lies in the rows' kept logits; null if there is no room for it.
+template <class T>
+T* kept_logits(const RowPanel& panel, std::int64_t k0, std::int64_t k1) {
+    const Tensor& kept = panel.rows->kept;
+    const std::int64_t width = padded_cols<T>(panel.rows->count());
+    return kept.defined() && k1 * width <= kept.numel() ? kept.data<T>() + k0 * width + panel.first * (k1 - k0)
+                                                        : nullptr;
+}
+
+/// z[k - k0, i] = s cos of class k and row i of the panel, cosines limited to [-1, 1], for classes [k0, k1); -inf for a
+/// row's own class.
+template <class T>
+void logit_tile(const RowPanel& panel, const ClassifierWeights& weights, std::int64_t k0, std::int64_t k1,
+                const T* across, T* z) {
+    const std::int64_t dim = weights.w.dim(1);
+    const T *w = weights.w.data<T>() + k0 * dim, *iw = weights.inverse_norm.data<T>();
+    multiply_terms<false, T>(k1 - k0, 1, w, 0, across, 0, dim, {dim, 1, block_cols<T>}, z, block_cols<T>);
+    const T scale = static_cast<T>(weights.scale);
+    const Vector<T> high = broadcast(scale), low = -high;
+    T* line = z;
+    for (std::int64_t k = k0; k < k1; ++k, line += block_cols<T>) {
+        const Vector<T> factor = broadcast(iw[k] * scale);
+        repeated<2>([&](auto half) {
+            T* at = line + static_cast<std::int64_t>(half) * lanes<T>;
+            Vector<T> v = load(at) * factor;
+            v = v > high ? high : v;
+            store(at, v < low ? low : v);
+        });
+    }
+    const std::int64_t* labels = panel.rows->labels.data<std::int64_t>() + panel.first;
+    for (std::int64_t i = 0; i < panel.count; ++i) {
+        const std::int64_t own = labels[i] - weights.class_begin;
+        if (own >= k0 && own < k1) z[(own - k0) * block_cols<T> + i] = -std::numeric_limits<T>::infinity();
+    }
+}
+
+/// Takes a tile [classes, block_cols] into the largest logit of each row and the sum of exp(logit - largest).
+template <class T>
+void add_statistics(const T* z, std::int64_t classes, T* largest, T* sum) {
+    const Vector<T> none = broadcast(-std::numeric_limits<T>::infinity());
+    Vector<T> top[2], base[2], total[2] = {};
+    repeated<2>([&](auto h) { top[h] = load(largest + static_cast<std::int64_t>(h) * lanes<T>); });
+    for (std::int64_t k = 0; k < classes; ++k)
+        repeated<2>([&](auto h) {
+            top[h] = larger<T>(top[h], load(z + k * block_cols<T> + static_cast<std::int64_t>(h) * lanes<T>));
+        });
+    repeated<2>([&](auto h) { base[h] = top[h] == none ? Vector<T>{} : top[h]; });
+    for (std::int64_t k = 0; k < classes; ++k)
+        repeated<2>([&](auto h) {
+            total[h] += exponential<T>(load(z + k * block_cols<T> + static_cast<std::int64_t>(h) * lanes<T>) - base[h]);
+        });
+    repeated<2>([&](auto h) {
+        T *m = largest + static_cast<std::int64_t>(h) * lanes<T>, *s = sum + static_cast<std::int64_t>(h) * lanes<T>;
+        store(s, load(s) * exponential<T>(load(m) - base[h]) + total[h]);
+        store(m, top[h]);
+    });
+}
+
 /// Largest logit and sum of exp(logit - largest) of each row over the range's classes without the row's own label.
-/// Shards of classes join by maximum and rescaled sum. A row with no other class gets (-inf, 0).
+/// Shards of classes join by maximum and rescaled sum. A row with no other class gets (-inf, 0). Classes are taken in
+/// up to 32 fixed ranges, joined in order.
 inline void classifier_statistics(Context&, const ClassifierRows& rows, const ClassifierWeights& weights,
                                   const Tensor& largest, const Tensor& sum) {
     visit_real(rows.x.dtype(), "margin_softmax", [&]<class T>() {
-        const std::int64_t classes = weights.w.dim(0);
-        const std::int64_t* labels = rows.labels.data<std::int64_t>();
-        T *top = largest.data<T>(), *total = sum.data<T>();
+        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1);
+        const std::int64_t tile = class_tile(classes), tiles = (classes + tile - 1) / tile,
+                           parts = std::min<std::int64_t>(32, tiles);
         const T none = -std::numeric_limits<T>::infinity();
-        // Few rows are cut finer, so that every core has work.
-        const std::int64_t grain = std::clamp<std::int64_t>((rows.count() + 7) / 8, 16, row_tile);
-        parallel_for(rows.count(), grain, [&](std::int64_t r0, std::int64_t r1) {
-            const Tensor scratch = Tensor::empty({r1 - r0, class_tile}, {.dtype = dtype_of<T>});
-            T* tile = scratch.data<T>();
-            std::fill(top + r0, top + r1, none);
-            std::fill(total + r0, total + r1, T(0));
-            for (std::int64_t k0 = 0; k0 < classes; k0 += class_tile) {
-                const std::int64_t k1 = std::min(classes, k0 + class_tile);
-                logit_tile(rows, weights, r0, r1, k0, k1, tile);
-                for (std::int64_t r = r0; r < r1; ++r) {
-                    Eigen::Map<Row<T>> line(tile + (r - r0) * class_tile, k1 - k0);
-                    const std::int64_t own = labels[r] - weights.class_begin - k0;
-                    if (own >= 0 && own < k1 - k0) line[own] = none;
-                    const T here = line.maxCoeff();
-                    if (here == none) continue;
-                    if (here > top[r]) {
-                        total[r] *= std::exp(top[r] - here);
-                        top[r] = here;
+        const TensorOptions made{.dtype = dtype_of<T>};
+        for_row_groups<T>(row_panels<T>(&rows, 1), [&](const RowPanel* panels, std::int64_t count) {
+            const std::int64_t width = count * block_cols<T>;
+            const Tensor packed = Tensor::empty({width, dim}, made), partial = Tensor::empty({2, parts, width}, made);
+            T *across = packed.data<T>(), *tops = partial.data<T>(), *totals = tops + parts * width;
+            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
+                pack_across(panels[p], across + p * block_cols<T> * dim);
+            });
+            std::fill_n(tops, parts * width, none);
+            std::fill_n(totals, parts * width, T(0));
+            parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
+                const Tensor scratch = Tensor::empty({tile, block_cols<T>}, made);
+                for (std::int64_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
+                    const std::int64_t k0 = t * tile, k1 = std::min(classes, k0 + tile);
+                    for (std::int64_t p = 0; p < count; ++p) {
+                        T* z = kept_logits<T>(panels[p], k0, k1);
+                        if (!z) z = scratch.data<T>();
+                        logit_tile(panels[p], weights, k0, k1, across + p * block_cols<T> * dim, z);
+                        const std::int64_t at = part * width + p * block_cols<T>;
+                        add_statistics(z, k1 - k0, tops + at, totals + at);
                     }
-                    total[r] += (line - top[r]).exp().sum();
                 }
-            }
+            });
+            for (std::int64_t p = 0; p < count; ++p)
+                for (std::int64_t i = 0; i < panels[p].count; ++i) {
+                    const std::int64_t at = p * block_cols<T> + i;
+                    T top = none, total = 0;
+                    for (std::int64_t part = 0; part < parts; ++part) top = std::max(top, tops[part * width + at]);
+                    for (std::int64_t part = 0; part < parts; ++part) {
+                        const T here = tops[part * width + at];
+                        total += totals[part * width + at] * (here == top ? T(1) : std::exp(here - top));
+                    }
+                    largest.data<T>()[panels[p].first + i] = top;
+                    sum.data<T>()[panels[p].first + i] = total;
+                }
         });
     });
 }
@@ -115,101 +239,150 @@ inline void margin_rows(Context&, const Margin& margin, double scale, const Clas
     });
 }
 
-/// Turns a tile of logits into d loss / d cos of each entry, times the row's weight and s.
+/// d loss / d cos of a panel's entries, times the row's weight and s, from its logits z [classes, block_cols], to
+/// g [classes, block_cols].
 template <class T>
-void gradient_tile(const ClassifierRows& rows, const ClassifierWeights& weights, std::int64_t r0, std::int64_t r1,
-                   std::int64_t k0, std::int64_t k1, T row_weight, T* tile) {
-    const std::int64_t* labels = rows.labels.data<std::int64_t>();
-    const T *lse = rows.log_sum_exp.data<T>(), *target = rows.target_logit.data<T>(), *slope = rows.slope.data<T>();
-    const T factor = row_weight * static_cast<T>(weights.scale);
-    for (std::int64_t r = r0; r < r1; ++r) {
-        Eigen::Map<Row<T>> line(tile + (r - r0) * class_tile, k1 - k0);
-        line = (line - lse[r]).exp() * factor;
-        const std::int64_t own = labels[r] - weights.class_begin - k0;
-        if (own >= 0 && own < k1 - k0) line[own] = (std::exp(target[r] - lse[r]) - T(1)) * slope[r] * factor;
+void gradient_tile(const RowPanel& panel, const ClassifierWeights& weights, std::int64_t k0, std::int64_t k1,
+                   T row_weight, const T* z, T* g) {
+    const std::int64_t* labels = panel.rows->labels.data<std::int64_t>() + panel.first;
+    const T *lse = panel.rows->log_sum_exp.data<T>() + panel.first,
+            *target = panel.rows->target_logit.data<T>() + panel.first,
+            *slope = panel.rows->slope.data<T>() + panel.first;
+    const T scaled = row_weight * static_cast<T>(weights.scale);
+    const Vector<T> factor = broadcast(scaled);
+    Vector<T> base[2];
+    T ends[block_cols<T>];
+    std::fill(std::copy_n(lse, panel.count, ends), ends + block_cols<T>, std::numeric_limits<T>::infinity());
+    repeated<2>([&](auto h) { base[h] = load(ends + static_cast<std::int64_t>(h) * lanes<T>); });
+    for (std::int64_t k = 0; k < (k1 - k0) * block_cols<T>; k += block_cols<T>)
+        repeated<2>([&](auto h) {
+            const std::int64_t at = k + static_cast<std::int64_t>(h) * lanes<T>;
+            store(g + at, exponential<T>(load(z + at) - base[h]) * factor);
+        });
+    for (std::int64_t i = 0; i < panel.count; ++i) {
+        const std::int64_t own = labels[i] - weights.class_begin;
+        if (own >= k0 && own < k1)
+            g[(own - k0) * block_cols<T> + i] = (std::exp(target[i] - lse[i]) - T(1)) * slope[i] * scaled;
     }
 }
 
-/// dW += gradient of sum over all row sets of row_weight (log_sum_exp - target_logit); each task owns a tile of
+/// The same, from kept logits or else from logits made here.
+template <class T>
+void make_gradients(const RowPanel& panel, const ClassifierWeights& weights, std::int64_t k0, std::int64_t k1,
+                    T row_weight, const T* across, T* g) {
+    const T* z = kept_logits<T>(panel, k0, k1);
+    if (!z) logit_tile(panel, weights, k0, k1, across, g);
+    gradient_tile(panel, weights, k0, k1, row_weight, z ? z : g, g);
+}
+
+/// dW = gradient of sum over all row sets of row_weight (log_sum_exp - target_logit); each task owns a tile of
 /// classes.
 inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, double row_weight, const Tensor& seed,
                           const ClassifierWeights& weights, const Tensor& dw) {
     visit_real(dw.dtype(), "margin_softmax", [&]<class T>() {
         const T factor = static_cast<T>(row_weight * seed.item());
-        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1);
+        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim);
+        const TensorOptions made{.dtype = dtype_of<T>};
+        const T *w = weights.w.data<T>(), *iw = weights.inverse_norm.data<T>();
         T* out = dw.data<T>();
-        parallel_for(classes, class_tile, [&](std::int64_t k0, std::int64_t k1) {
-            const Tensor scratch = Tensor::empty({row_tile, class_tile + dim}, {.dtype = dtype_of<T>}),
-                         sums = Tensor::empty({k1 - k0, dim}, {.dtype = dtype_of<T>});
-            T *tile = scratch.data<T>(), *unit = tile + row_tile * class_tile;
-            MatrixView<T> sum(sums.data<T>(), k1 - k0, dim, Eigen::OuterStride<>(dim));
-            sum.setZero();
-            for (int s = 0; s < set_count; ++s) {
-                const ClassifierRows& rows = sets[s];
-                const T *x = rows.x.data<T>(), *ix = rows.inverse_norm.data<T>();
-                for (std::int64_t r0 = 0; r0 < rows.count(); r0 += row_tile) {
-                    const std::int64_t r1 = std::min(rows.count(), r0 + row_tile);
-                    logit_tile(rows, weights, r0, r1, k0, k1, tile);
-                    gradient_tile(rows, weights, r0, r1, k0, k1, factor, tile);
-                    for (std::int64_t r = r0; r < r1; ++r)
-                        Eigen::Map<Row<T>>(unit + (r - r0) * dim, dim) =
-                            Eigen::Map<const Row<T>>(x + r * dim, dim) * ix[r];
-                    sum.noalias() +=
-                        ConstMatrixView<T>(tile, r1 - r0, k1 - k0, Eigen::OuterStride<>(class_tile)).transpose() *
-                        ConstMatrixView<T>(unit, r1 - r0, dim, Eigen::OuterStride<>(dim));
+        bool begin = true;
+        for_row_groups<T>(row_panels<T>(sets, set_count), [&](const RowPanel* panels, std::int64_t count) {
+            const std::int64_t width = count * block_cols<T>;
+            const Tensor packed = Tensor::empty({width, dim + cols}, made);
+            T *across = packed.data<T>(), *along = across + width * dim;
+            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
+                const RowPanel& panel = panels[p];
+                pack_across(panel, across + p * block_cols<T> * dim);
+                pack_along(panel.rows->x.data<T>() + panel.first * dim,
+                           panel.rows->inverse_norm.data<T>() + panel.first, panel.count, dim, width, p * block_cols<T>,
+                           along);
+            });
+            parallel_for(classes, class_tile(classes), [&](std::int64_t k0, std::int64_t k1) {
+                const std::int64_t height = k1 - k0;
+                const Tensor scratch = Tensor::empty({height, row_tile + cols}, made);
+                T *tile = scratch.data<T>(), *sums = tile + height * row_tile;
+                for (std::int64_t first = 0; first < count; first += row_tile / block_cols<T>) {
+                    const std::int64_t here = std::min(row_tile / block_cols<T>, count - first);
+                    for (std::int64_t p = 0; p < here; ++p)
+                        make_gradients(panels[first + p], weights, k0, k1, factor,
+                                       across + (first + p) * block_cols<T> * dim, tile + p * height * block_cols<T>);
+                    // panels of as many rows are the terms of one product
+                    for (std::int64_t p = 0, q; p < here; p = q) {
+                        for (q = p + 1; q < here && panels[first + q].count == panels[first + p].count;) ++q;
+                        const T *a = tile + p * height * block_cols<T>,
+                                *b = along + (first + p) * block_cols<T> * block_cols<T>;
+                        const auto multiply = first + p ? &multiply_terms<true, T> : &multiply_terms<false, T>;
+                        for (std::int64_t d = 0; d < cols; d += block_cols<T>)
+                            multiply(height, q - p, a, height * block_cols<T>, b + d * width,
+                                     block_cols<T> * block_cols<T>, panels[first + p].count,
+                                     {block_cols<T>, 1, block_cols<T>}, sums + d, cols);
+                    }
                 }
-            }
-            // through the normalisation of W: dw = (g - u (u . g)) / |w|
-            const T *w = weights.w.data<T>(), *iw = weights.inverse_norm.data<T>();
-            for (std::int64_t k = k0; k < k1; ++k) {
-                const Eigen::Map<const Row<T>> g(sums.data<T>() + (k - k0) * dim, dim), row(w + k * dim, dim);
-                const T along = (g * row).sum() * iw[k] * iw[k];
-                Eigen::Map<Row<T>>(out + k * dim, dim) += (g - row * along) * iw[k];
-            }
+                // through the normalisation of W: dw = (g - u (u . g)) / |w|
+                for (std::int64_t k = k0; k < k1; ++k) {
+                    const Eigen::Map<const Row<T>> g(sums + (k - k0) * cols, dim), row(w + k * dim, dim);
+                    const T onto = (g * row).sum() * iw[k] * iw[k];
+                    Eigen::Map<Row<T>> to(out + k * dim, dim);
+                    if (begin)
+                        to = (g - row * onto) * iw[k];
+                    else
+                        to += (g - row * onto) * iw[k];
+                }
+            });
+            begin = false;
         });
+        if (begin) std::fill_n(out, classes * dim, T(0));
     });
 }
 
-/// dx = gradient of sum over the rows of row_weight (log_sum_exp - target_logit). Classes are summed in eight fixed
-/// ranges, joined in order.
+/// dx = gradient of sum over the rows of row_weight (log_sum_exp - target_logit). Classes are summed in fixed ranges,
+/// up to 32 and more than eight only where rows are few, joined in order.
 inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weight, const Tensor& seed,
                           const ClassifierWeights& weights, const Tensor& dx) {
     visit_real(dx.dtype(), "margin_softmax", [&]<class T>() {
         const T factor = static_cast<T>(row_weight * seed.item());
-        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), n = rows.count();
-        const std::int64_t tiles = (classes + class_tile - 1) / class_tile, parts = std::min<std::int64_t>(8, tiles);
-        const Tensor partial = Tensor::empty({parts, n, dim}, {.dtype = dtype_of<T>});
-        T* sums = partial.data<T>();
-        std::memset(partial.raw(), 0, partial.bytes());
-        parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
-            const Tensor scratch = Tensor::empty({row_tile, class_tile}, {.dtype = dtype_of<T>});
-            T* tile = scratch.data<T>();
-            const Eigen::Map<const Row<T>> iw(weights.inverse_norm.data<T>(), classes);
-            for (std::int64_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
-                const std::int64_t k0 = t * class_tile, k1 = std::min(classes, k0 + class_tile);
-                for (std::int64_t r0 = 0; r0 < n; r0 += row_tile) {
-                    const std::int64_t r1 = std::min(n, r0 + row_tile);
-                    logit_tile(rows, weights, r0, r1, k0, k1, tile);
-                    gradient_tile(rows, weights, r0, r1, k0, k1, factor, tile);
-                    for (std::int64_t r = 0; r < r1 - r0; ++r)
-                        Eigen::Map<Row<T>>(tile + r * class_tile, k1 - k0) *= iw.segment(k0, k1 - k0);
-                    MatrixView<T>(sums + (part * n + r0) * dim, r1 - r0, dim, Eigen::OuterStride<>(dim)).noalias() +=
-                        ConstMatrixView<T>(tile, r1 - r0, k1 - k0, Eigen::OuterStride<>(class_tile)) *
-                        ConstMatrixView<T>(weights.w.data<T>() + k0 * dim, k1 - k0, dim, Eigen::OuterStride<>(dim));
-                }
-            }
-        });
+        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim);
+        const std::int64_t tile = class_tile(classes), tiles = (classes + tile - 1) / tile;
+        const TensorOptions made{.dtype = dtype_of<T>};
+        const T *w = weights.w.data<T>(), *iw = weights.inverse_norm.data<T>();
         const T *x = rows.x.data<T>(), *ix = rows.inverse_norm.data<T>();
         T* out = dx.data<T>();
-        parallel_for(n, row_grain(dim), [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t r = begin; r < end; ++r) {
-                Eigen::Map<Row<T>> g(sums + r * dim, dim);
-                for (std::int64_t part = 1; part < parts; ++part)
-                    g += Eigen::Map<const Row<T>>(sums + (part * n + r) * dim, dim);
-                const Eigen::Map<const Row<T>> row(x + r * dim, dim);
-                const T along = (g * row).sum() * ix[r] * ix[r];
-                Eigen::Map<Row<T>>(out + r * dim, dim) = (g - row * along) * ix[r];
-            }
+        for_row_groups<T>(row_panels<T>(&rows, 1), [&](const RowPanel* panels, std::int64_t count) {
+            const std::int64_t width = count * block_cols<T>,
+                               parts = std::min(tiles, std::clamp<std::int64_t>(8192 / width, 8, 32));
+            const Tensor packed = Tensor::empty({width, dim}, made),
+                         partial = Tensor::empty({parts, width, cols}, made);
+            T *across = packed.data<T>(), *sums = partial.data<T>();
+            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
+                pack_across(panels[p], across + p * block_cols<T> * dim);
+            });
+            parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
+                const Tensor scratch = Tensor::empty({tile, block_cols<T> + cols}, made);
+                T *g = scratch.data<T>(), *unit = g + tile * block_cols<T>, *sum = sums + part * width * cols;
+                std::fill_n(sum, width * cols, T(0));
+                for (std::int64_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
+                    const std::int64_t k0 = t * tile, k1 = std::min(classes, k0 + tile), height = k1 - k0;
+                    pack_along(w + k0 * dim, iw + k0, height, dim, height, 0, unit);
+                    for (std::int64_t p = 0; p < count; ++p) {
+                        make_gradients(panels[p], weights, k0, k1, factor, across + p * block_cols<T> * dim, g);
+                        for (std::int64_t d = 0; d < cols; d += block_cols<T>)
+                            multiply_terms<true, T>(panels[p].count, 1, g, 0, unit + d * height, 0, height,
+                                                    {1, block_cols<T>, block_cols<T>},
+                                                    sum + p * block_cols<T> * cols + d, cols);
+                    }
+                }
+            });
+            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
+                for (std::int64_t i = 0; i < panels[p].count; ++i) {
+                    const std::int64_t r = panels[p].first + i;
+                    Row<T> g = Row<T>::Zero(dim);
+                    for (std::int64_t part = 0; part < parts; ++part)
+                        g += Eigen::Map<const Row<T>>(sums + (part * width + p * block_cols<T> + i) * cols, dim);
+                    const Eigen::Map<const Row<T>> row(x + r * dim, dim);
+                    const T along = (g * row).sum() * ix[r] * ix[r];
+                    Eigen::Map<Row<T>>(out + r * dim, dim) = (g - row * along) * ix[r];
+                }
+            });
         });
     });
 }

@@ -76,7 +76,7 @@ struct KernelTable {
                         T loss, T correct);  ///< completes the rows; loss, correct: scalars, sums over the rows
     // seed: a scalar that multiplies row_weight; it is read on the device
     void (*classifier_dw)(Context&, const ClassifierRows* sets, int set_count, double row_weight, T seed,
-                          const ClassifierWeights&, T dw);  ///< adds to dw
+                          const ClassifierWeights&, T dw);
     void (*classifier_dx)(Context&, const ClassifierRows&, double row_weight, T seed, const ClassifierWeights&, T dx);
     void (*compensate)(Context&, const math::Compensation&, T e, T then, T labels, T w, T out);
 

@@ -130,8 +130,13 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     kernels(device).inverse_norms(context(device), weights.w, weights.inverse_norm);
     const double classifier_rows = static_cast<double>(batch_total + memory.total);
     std::vector<ClassifierRows> sets;
-    const auto add_set = [&sets](const Tensor& x, const Tensor& y) {
+    std::int64_t room =
+        device == cpu_device && will_record({e, w}) ? kept_bytes / static_cast<std::int64_t>(size_of(made.dtype)) : 0;
+    const auto add_set = [&](const Tensor& x, const Tensor& y) {
         sets.push_back({.x = x, .inverse_norm = {}, .labels = y, .target_logit = {}, .slope = {}, .log_sum_exp = {}});
+        const std::int64_t size = std::min(room, kept_size(x.dim(0), w.shape()[0]));
+        if (size > 0) sets.back().kept = Tensor::empty({size}, made);
+        room -= size;
     };
     add_set(e.value(), labels);
     if (has_memory) add_set(memory.embeddings, memory.labels);
@@ -160,7 +165,6 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
         }
         if (w.requires_grad()) {
             Tensor dw = empty_like(w.value());
-            kernels(device).fill(context(device), dw, 0);
             kernels(device).classifier_dw(context(device), sets.data(), static_cast<int>(sets.size()),
                                           1 / classifier_rows, seed, weights, dw);
             w.accumulate(dw);
