@@ -118,7 +118,7 @@ template <bool add, class T>
 [[gnu::noinline]] void multiply_terms(std::int64_t rows, std::int64_t terms, const T* a, std::int64_t a_term,
                                       const T* b, std::int64_t b_term, std::int64_t depth, const BlockStrides& s, T* c,
                                       std::int64_t c_row) {
-    multiply_block<add>(
+    multiply_block<add, T>(
         rows, terms, [&](std::int64_t t) { return std::pair<const T*, const T*>(a + t * a_term, b + t * b_term); },
         depth, s, c, c_row);
 }

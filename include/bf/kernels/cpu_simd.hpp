@@ -190,8 +190,8 @@ template <int rows, bool add, class E, class At>
     repeated<n>([&](auto i) { sum[i][0] = sum[i][1] = Vector<T>{}; });
     const std::ptrdiff_t row = s.a_row, row3 = 3 * s.a_row, a_step = s.a_step, b_step = s.b_step;
     for (std::int64_t t = 0; t < terms; ++t) {
-        const auto [a, b0] = at(t);
-        const E* b = b0;
+        const std::pair<const E*, const E*> operands = at(t);
+        const E *a = operands.first, *b = operands.second;
         // four rows a pointer: x86 addresses three more from each by strides in registers
         const E* group[groups];
         repeated<groups>([&](auto g) { group[g] = a + static_cast<std::ptrdiff_t>(4 * g) * row; });
