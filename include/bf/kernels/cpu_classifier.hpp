@@ -86,6 +86,14 @@ void for_row_groups(const std::vector<RowPanel>& panels, F&& body) {
         body(panels.data() + p, std::min(row_group / block_cols<T>, all - p));
 }
 
+/// body(panel) for panels of rows of `dim` values; few of them are not worth a second thread.
+template <class T, class F>
+void for_panels(std::int64_t count, std::int64_t dim, F&& body) {
+    parallel_for(count, row_grain(dim) / block_cols<T>, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t p = begin; p < end; ++p) body(p);
+    });
+}
+
 /// x / |x| of the panel's rows as [D, block_cols], a row a column; missing rows are 0.
 template <class T>
 void pack_across(const RowPanel& panel, T* out) {
@@ -196,9 +204,8 @@ inline void classifier_statistics(Context&, const ClassifierRows& rows, const Cl
             const std::int64_t width = count * block_cols<T>;
             const Tensor packed = Tensor::empty({width, dim}, made), partial = Tensor::empty({2, parts, width}, made);
             T *across = packed.data<T>(), *tops = partial.data<T>(), *totals = tops + parts * width;
-            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
-                pack_across(panels[p], across + p * block_cols<T> * dim);
-            });
+            for_panels<T>(count, dim,
+                          [&](std::int64_t p) { pack_across(panels[p], across + p * block_cols<T> * dim); });
             std::fill_n(tops, parts * width, none);
             std::fill_n(totals, parts * width, T(0));
             parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
@@ -290,7 +297,7 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
             const std::int64_t width = count * block_cols<T>;
             const Tensor packed = Tensor::empty({width, dim + cols}, made);
             T *across = packed.data<T>(), *along = across + width * dim;
-            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
+            for_panels<T>(count, dim, [&](std::int64_t p) {
                 const RowPanel& panel = panels[p];
                 pack_across(panel, across + p * block_cols<T> * dim);
                 pack_along(panel.rows->x.data<T>() + panel.first * dim,
@@ -353,9 +360,8 @@ inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weigh
             const Tensor packed = Tensor::empty({width, dim}, made),
                          partial = Tensor::empty({parts, width, cols}, made);
             T *across = packed.data<T>(), *sums = partial.data<T>();
-            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
-                pack_across(panels[p], across + p * block_cols<T> * dim);
-            });
+            for_panels<T>(count, dim,
+                          [&](std::int64_t p) { pack_across(panels[p], across + p * block_cols<T> * dim); });
             parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
                 const Tensor scratch = Tensor::empty({tile, block_cols<T> + cols}, made);
                 T *g = scratch.data<T>(), *unit = g + tile * block_cols<T>, *sum = sums + part * width * cols;
@@ -372,7 +378,7 @@ inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weigh
                     }
                 }
             });
-            parallel_for(count, 1, [&](std::int64_t p, std::int64_t) {
+            for_panels<T>(count, dim, [&](std::int64_t p) {
                 for (std::int64_t i = 0; i < panels[p].count; ++i) {
                     const std::int64_t r = panels[p].first + i;
                     Row<T> g = Row<T>::Zero(dim);

@@ -110,7 +110,8 @@ inline void check_classifier_rows(const Tensor& x, const Tensor& labels, const V
 /// Margin softmax of a batch with any margin functor (cosine -> MarginValue), and BroadFace's two gradients from one
 /// fused pass: backward(loss) gives e the gradient of L_enc (batch only, W constant) and w the gradient of L_cls
 /// (batch and memory, embeddings constant). Without memory both are the plain margin softmax. e [B, D] is not
-/// normalised; w [K, D]; labels [B] i64. The logits are never held: see kernels/cpu_classifier.hpp.
+/// normalised; w [K, D]; labels [B] i64. Of the logits the CPU holds at most
+/// kept_bytes, a GPU a tile: see kernels/cpu_classifier.hpp.
 template <class MarginFunctor>
 MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& labels, const MarginFunctor& margin,
                                    double scale, const MarginSoftmaxOptions& options) {
