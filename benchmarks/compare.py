@@ -5,7 +5,7 @@
 
 Reads the result files of bench_step, bench_classifier and peers/torch_arcface.py, and lists of them that --merge wrote.
 Files of several turns (bf, peer, bf, peer) may be given: of a row that was measured more than once the median time and
-the largest memory count. bf's rows in bf16 are compared; those in other precisions stand beside them under their own
+the largest memory count. Rows in bf16 are compared; those in other precisions stand beside them under their own
 name. A row that was not measured is shown as "-", and a target that wants it as "not measured".
 """
 import argparse
@@ -43,8 +43,9 @@ class Rows:
     @staticmethod
     def variant(result, row):
         if result["engine"] == "torch":
-            return "compile" if row["compile"] else "eager"
-        name = "bf graph" if row.get("graph") else "bf"
+            name = "compile" if row["compile"] else "eager"
+        else:
+            name = "bf graph" if row.get("graph") else "bf"
         return name if result["precision"] == "bf16" else f"{name} {result['precision']}"
 
     def value(self, key, variant, field):

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """The peer of the benchmarks: the same training step in PyTorch.
 
-IResNet-50/100 (InsightFace's layers), ArcFace, and BroadFace as its authors' public rule has it: two separate terms,
+IResNet-18/50/100 (InsightFace's layers), ArcFace, and BroadFace as its authors' public rule has it: two separate terms,
 CE(X, W constant) + CE([queue; X constant], W), logits materialised, the queue kept by concatenation. It is meant to
 be a strong peer: bf16 autocast (the last linear and its batch norm in f32 with TF32, logits widened to f32 and then
 changed in place, so that few matrices of their size are held), channels_last, cuDNN's autotuner, fused SGD, no wait
 for the device within a step, with and without torch.compile; inference with weights that are bf16 already. The
 backbone's gradient is clipped at norm 5, as arcface_torch does. Prints images/s (median over steps, CUDA events) and
 peak memory for whole steps, for the classifier alone and for inference; --json writes the rows, after each one, so
-that a time limit loses nothing. compare.py makes one table of them and of bf's.
+that a time limit loses nothing. compare.py makes one table of them and of bf's. --precision f32 leaves autocast out,
+--layout plain channels_last. torch_cpu.py runs the steps of this file on the CPU, in turns with bf.
 
     torch_arcface.py --network r100 --batch 256 --queue 0,8192,32768 --compile off --json peer.json
     torch_arcface.py --device cpu --quick          # a toy size: does it run
@@ -27,8 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-BLOCKS = {"toy": (1, 1, 1, 1), "r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
-PARAMETERS = {"r50": 43_590_848, "r100": 65_156_160}  # 112 pixels, 512-d, with the frozen weight of the last batch norm
+BLOCKS = {"toy": (1, 1, 1, 1), "r18": (2, 2, 2, 2), "r50": (3, 4, 14, 3), "r100": (3, 13, 30, 3)}
+# 112 pixels, 512-d, with the frozen weight of the last batch norm
+PARAMETERS = {"r18": 24_025_600, "r50": 43_590_848, "r100": 65_156_160}
 
 
 def autocast(device, enabled=True):
@@ -59,10 +61,11 @@ class Block(nn.Module):
 
 
 class IResNet(nn.Module):
-    """Images [B, 3, S, S] to raw embeddings [B, D]."""
+    """Images [B, 3, S, S] to raw embeddings [B, D]; precision: bf16 (autocast) or f32."""
 
-    def __init__(self, name, size, dim):
+    def __init__(self, name, size, dim, precision="bf16"):
         super().__init__()
+        self.autocast = precision == "bf16"
         self.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.prelu = nn.PReLU(64)
@@ -81,7 +84,7 @@ class IResNet(nn.Module):
                 nn.init.normal_(m.weight, 0, 0.1)
 
     def forward(self, x):
-        with autocast(x.device.type):
+        with autocast(x.device.type, self.autocast):
             x = self.prelu(self.bn1(self.conv1(x)))
             x = torch.flatten(self.bn2(self.layers(x)), 1)
         with autocast(x.device.type, False):
@@ -142,13 +145,12 @@ class BroadFace(nn.Module):
         return total
 
 
-def optimizer_for(parameters, device):
+def optimizer_for(parameters):
     parameters = [p for p in parameters if p.requires_grad]
     options = {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
-    if device == "cuda":
-        with contextlib.suppress(TypeError, RuntimeError):
-            return torch.optim.SGD(parameters, fused=True, **options)
-    return torch.optim.SGD(parameters, **options)
+    with contextlib.suppress(TypeError, RuntimeError):
+        return torch.optim.SGD(parameters, fused=True, **options)
+    return torch.optim.SGD(parameters, foreach=True, **options)
 
 
 def measure(step, device, warmup, steps):
@@ -175,20 +177,24 @@ def measure(step, device, warmup, steps):
     return times, torch.cuda.max_memory_allocated(), held
 
 
+def laid_out(args, x):
+    """Images or a network in the layout that was asked for."""
+    return x.to(memory_format=torch.channels_last) if args.layout == "channels_last" else x
+
+
 def images(args, batch):
-    x = torch.randn(batch, 3, args.size, args.size, device=args.device)
-    return x.to(memory_format=torch.channels_last)
+    return laid_out(args, torch.randn(batch, 3, args.size, args.size, device=args.device))
 
 
 def network_on(args, name):
-    return IResNet(name, args.size, args.dim).to(args.device).to(memory_format=torch.channels_last)
+    return laid_out(args, IResNet(name, args.size, args.dim, args.precision).to(args.device))
 
 
 def training_step(args, name, batch, queue, compiled):
     net = network_on(args, name).train()
     head = BroadFace(args.classes, args.dim, queue).to(args.device)
     head.fill()
-    sgd = optimizer_for([*net.parameters(), *head.parameters()], args.device)
+    sgd = optimizer_for([*net.parameters(), *head.parameters()])
     backbone = [p for p in net.parameters() if p.requires_grad]
     x, labels = images(args, batch), torch.randint(args.classes, (batch,), device=args.device)
     run = torch.compile(net, dynamic=False, mode=args.compile_mode) if compiled else net
@@ -197,7 +203,7 @@ def training_step(args, name, batch, queue, compiled):
     def step():
         sgd.zero_grad(set_to_none=True)
         embedding = run(x)
-        with autocast(args.device):
+        with autocast(args.device, args.precision == "bf16"):
             loss = head(embedding, labels, loss_of)
         loss.backward()
         nn.utils.clip_grad_norm_(backbone, 5.0)
@@ -216,7 +222,7 @@ def classifier_step(args, batch, queue, compiled):
 
     def step():
         head.weight.grad = embedding.grad = None
-        with autocast(args.device):
+        with autocast(args.device, args.precision == "bf16"):
             loss = head(embedding, labels, loss_of)
         loss.backward()
 
@@ -225,13 +231,22 @@ def classifier_step(args, batch, queue, compiled):
 
 def inference_step(args, name, batch, compiled):
     net = network_on(args, name).train()
+    passes = 30
+    if args.device == "cpu":  # where passes take long: the statistics of one batch as they are
+        passes = 1
+        for m in net.modules():
+            if isinstance(m, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                m.momentum = None
     with torch.no_grad():  # running statistics: without them the numbers grow out of range from block to block
-        for _ in range(30):
+        for _ in range(passes):
             net(images(args, 8))
-    net.eval().to(torch.bfloat16)  # autocast would convert each weight in each pass
-    net.fc.float()
-    net.features.float()
-    x = images(args, batch).to(torch.bfloat16)
+    net.eval()
+    x = images(args, batch)
+    if args.precision == "bf16":
+        net.to(torch.bfloat16)  # autocast would convert each weight in each pass
+        net.fc.float()
+        net.features.float()
+        x = x.to(torch.bfloat16)
     run = torch.compile(net, dynamic=False, mode=args.compile_mode) if compiled else net
 
     def step():
@@ -294,14 +309,16 @@ def cases(args):
                 yield {"what": "inference", "network": name, "batch": batch, "queue": 0, "compile": compiled}
 
 
-def run_case(args, case):
+def step_of(args, case):
     if case["what"] == "train":
-        step = training_step(args, case["network"], case["batch"], case["queue"], case["compile"])
-    elif case["what"] == "classifier":
-        step = classifier_step(args, case["batch"], case["queue"], case["compile"])
-    else:
-        step = inference_step(args, case["network"], case["batch"], case["compile"])
-    times, peak, held = measure(step, args.device, args.warmup, args.steps)
+        return training_step(args, case["network"], case["batch"], case["queue"], case["compile"])
+    if case["what"] == "classifier":
+        return classifier_step(args, case["batch"], case["queue"], case["compile"])
+    return inference_step(args, case["network"], case["batch"], case["compile"])
+
+
+def run_case(args, case):
+    times, peak, held = measure(step_of(args, case), args.device, args.warmup, args.steps)
     milliseconds = statistics.median(times)
     return {
         "ms": round(milliseconds, 3),
@@ -316,7 +333,9 @@ def run_case(args, case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cuda", "cpu"])
-    parser.add_argument("--network", type=words, default=["r50", "r100"], help="of toy, r50, r100")
+    parser.add_argument("--network", type=words, default=["r50", "r100"], help="of toy, r18, r50, r100")
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "f32"])
+    parser.add_argument("--layout", default="channels_last", choices=["channels_last", "plain"])
     parser.add_argument("--batch", type=numbers, default=[128, 256, 512])
     parser.add_argument("--queue", type=numbers, default=[0, 8192, 32768])
     parser.add_argument("--compile", type=words, default=["off", "on"], help="of off, on")
@@ -343,13 +362,15 @@ def main():
     torch.set_float32_matmul_precision("high")  # TF32
     torch.backends.cudnn.benchmark = True
     where = torch.cuda.get_device_name() if args.device == "cuda" else "cpu"
-    print(f"torch {torch.__version__}, {where}, K {args.classes}, D {args.dim}, {args.size} pixels, bf16 autocast")
+    how = "bf16 autocast" if args.precision == "bf16" else "f32"
+    print(f"torch {torch.__version__}, {where}, K {args.classes}, D {args.dim}, {args.size} pixels, {how}")
     print(f"{'what':<11}{'network':<8}{'compile':<8}{'B':>5}{'Q':>7}{'ms':>10}{'images/s':>11}{'peak MiB':>10}")
     result = {
         "engine": "torch",
         "version": torch.__version__,
         "device": where,
-        "precision": "bf16",
+        "precision": args.precision,
+        "layout": args.layout,
         "classes": args.classes,
         "dim": args.dim,
         "size": args.size,

@@ -83,6 +83,12 @@ class Compare(unittest.TestCase):
         self.assertEqual(states(rows)[0], ("1.25x", "met"))
         self.assertEqual(rows.variants(rows.keys("train")), ["bf", "bf graph", "eager"])
 
+    def test_other_precisions_stand_beside(self):
+        narrow, wide = bf(step(0, 100.0)), bf(step(0, 10.0), precision="f32")
+        rows = rows_of(narrow, wide, torch(step(0, 125.0)), {**torch(step(0, 20.0)), "precision": "f32"})
+        self.assertEqual(states(rows)[0], ("1.25x", "met"))
+        self.assertEqual(rows.variants(rows.keys("train")), ["bf", "bf f32", "eager f32", "eager"])
+
     def test_failed_rows_and_rows_without_the_stage(self):
         failed = {**step(0, None), "error": "out of memory"}
         rows = rows_of(torch(failed), bf(alone(0, 5.0, stage=False)))
