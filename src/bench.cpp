@@ -205,11 +205,13 @@ Measured bench_inference(const BenchArguments& a, const RunConfig& c, Device dev
                          double flop) {
     Init init(7);
     const std::shared_ptr<Module> net = network_of(c, device, precision.compute);
-    const Tensor images = init.normal({c.batch_size, 3, c.image_size, c.image_size}, 0.5).to(device);
+    const Tensor drawn =
+        init.normal({std::max<std::int64_t>(2, c.batch_size), 3, c.image_size, c.image_size}, 0.5).to(device);
     const NoGrad no_grad;
     net->train();  // statistics of these images: without them numbers grow from block to block
-    for (int i = 0; i < 30; ++i) (*net)(Var(images.rows(0, std::min<std::int64_t>(2, c.batch_size))));
+    for (int i = 0; i < 30; ++i) (*net)(Var(drawn.rows(0, 2)));
     net->eval();
+    const Tensor images = drawn.rows(0, c.batch_size);
     return measure(a, "inference", device, c.batch_size, flop, [&] { (*net)(Var(images)); });
 }
 

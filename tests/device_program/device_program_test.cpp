@@ -1,4 +1,5 @@
 // The program with --device cuda: on a GPU, or on the device that the CPU emulates.
+#include "bf/core/device_runtime.hpp"
 #include "bf/io/npy.hpp"
 #include "bf/io/safetensors.hpp"
 #include "device.hpp"
@@ -145,10 +146,14 @@ TEST_F(Program, WithoutADeviceCudaIsRefused) {
     for (const char* command :
          {"eval --synthetic --model x --device cuda", "embed --images . --model x --out y --device cuda"})
         EXPECT_EQ(run(command, "CUDA_VISIBLE_DEVICES= ").code, 2) << command;
+    const Outcome tf32 = run(train("--set precision=tf32 --output " + (root / "r").string()));
+    EXPECT_EQ(tf32.code, 2);
+    EXPECT_TRUE(has(tf32.output, "tf32 wants device = \"cuda\"")) << tf32.output;
+    EXPECT_FALSE(fs::exists(root / "r"));
+    if (bf::cpu_has_bf16()) return;
     const Outcome bf16 = run(train("--set precision=bf16 --output " + (root / "r").string()));
     EXPECT_EQ(bf16.code, 2);
-    EXPECT_TRUE(has(bf16.output, "want device = \"cuda\"") || has(bf16.output, "wants device = \"cuda\""))
-        << bf16.output;
+    EXPECT_TRUE(has(bf16.output, "this processor has no bf16")) << bf16.output;
     EXPECT_FALSE(fs::exists(root / "r"));
 }
 

@@ -45,6 +45,7 @@ TEST_F(Program, BenchTellsAndRefuses) {
     for (const char* part : {"iresnet_small, cpu, f32, batch 2 of 16 x 16, 5 identities, queue 0", "images/s",
                              "between kernels", "of memory"})
         EXPECT_NE(o.output.find(part), std::string::npos) << part << " in " << o.output;
+    EXPECT_EQ(run(tiny + " --mode inference --steps 1 --warmup 0 --batch 1").code, 0);
     EXPECT_EQ(run("bench none.toml").code, 2);
     EXPECT_EQ(run(tiny + " --set batch=3").code, 2);
     EXPECT_EQ(run(tiny + " --mode both").code, 2);

@@ -10,8 +10,7 @@ using bf::program::missing_instructions;
 
 TEST(Instructions, ThisMachineHasWhatThisBuildUses) {
     char text[512] = "";
-    EXPECT_FALSE(
-        missing_instructions(bf::program::instructions_needed, bf::program::processor_has, text, sizeof text))
+    EXPECT_FALSE(missing_instructions(bf::program::instructions_needed, bf::program::processor_has, text, sizeof text))
         << text;
     for (const char* const* name = bf::program::instructions_needed; *name; ++name)
         EXPECT_TRUE(bf::program::processor_has(*name)) << *name;
