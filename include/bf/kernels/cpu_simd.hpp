@@ -221,10 +221,11 @@ template <int rows, bool add, class E, class At>
     });
 }
 
-/// multiply_rows() for any number of rows.
+/// multiply_rows() for any number of rows. Never inlined: amid other code the compiler would not keep all sums in
+/// registers.
 template <bool add, class E, class At>
-void multiply_block(std::int64_t rows, std::int64_t terms, At&& at, std::int64_t depth, const BlockStrides& s,
-                    SumOf<E>* c, std::ptrdiff_t c_row) {
+[[gnu::noinline]] void multiply_block(std::int64_t rows, std::int64_t terms, At&& at, std::int64_t depth,
+                                      const BlockStrides& s, SumOf<E>* c, std::ptrdiff_t c_row) {
     std::int64_t from = 0;
     const auto some = [&](auto n) {
         constexpr int count = decltype(n)::value;
