@@ -214,6 +214,27 @@ TEST_P(OpCase, CudaAgreesWithCpu) {
     expect_close(there, run(c, inputs), c.device_tolerance);
 }
 
+/// The inputs of a row that is computed in bf16, and the same numbers in f32.
+std::pair<std::vector<Tensor>, std::vector<Tensor>> draw_narrow(const Case& c) {
+    std::vector<Tensor> narrow = draw_all(c, DType::f32), wide = narrow;
+    for (std::size_t i = 0; i < narrow.size(); ++i) {
+        if (c.bf16 == Bf16::first && i > 0) continue;
+        if (c.bf16 == Bf16::like_first && narrow[i].shape() != narrow[0].shape()) continue;
+        narrow[i] = bf::converted(narrow[i], DType::bf16, narrow[i].format());
+        wide[i] = bf::converted(narrow[i], DType::f32, narrow[i].format());
+    }
+    return {narrow, wide};
+}
+/// The output is bf16, and gradients have the dtypes of their inputs.
+void expect_narrow(const Result& r, const std::vector<Tensor>& inputs) {
+    EXPECT_EQ(r.y.dtype(), DType::bf16);
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        if (r.gradients[i].defined()) {
+            EXPECT_EQ(r.gradients[i].dtype(), inputs[i].dtype()) << "input " << i;
+        }
+    }
+}
+
 /// Rows of ops that a device computes in bf16.
 class Bf16Case : public ::testing::TestWithParam<Case> {};
 
@@ -222,41 +243,19 @@ TEST_P(Bf16Case, CudaAgreesWithCpu) {
     if (const std::string reason = no_test_device(); !reason.empty()) GTEST_SKIP() << reason;
     RecordProperty("device", test_device_kind());
     const ExactDevice exact;
-    std::vector<Tensor> narrow = draw_all(c, DType::f32), wide = narrow;
-    for (std::size_t i = 0; i < narrow.size(); ++i) {
-        if (c.bf16 == Bf16::first && i > 0) continue;
-        if (c.bf16 == Bf16::like_first && narrow[i].shape() != narrow[0].shape()) continue;
-        narrow[i] = bf::converted(narrow[i], DType::bf16, narrow[i].format());
-        wide[i] = bf::converted(narrow[i], DType::f32, narrow[i].format());
-    }
+    const auto [narrow, wide] = draw_narrow(c);
     const Result there = run(c, on_device(narrow)), here = run(c, wide, {}, true);
     EXPECT_EQ(there.y.device(), test_device);
-    EXPECT_EQ(there.y.dtype(), DType::bf16);
-    for (std::size_t i = 0; i < narrow.size(); ++i) {
-        if (there.gradients[i].defined()) {
-            EXPECT_EQ(there.gradients[i].dtype(), narrow[i].dtype()) << "input " << i;
-        }
-    }
+    expect_narrow(there, narrow);
     expect_close(there, here, c.bf16_tolerance);
 }
 
 // On the CPU in 16-bit storage and in f32, from the same numbers.
 TEST_P(Bf16Case, AgreesWithF32OnTheCpu) {
     const Case& c = GetParam();
-    std::vector<Tensor> narrow = draw_all(c, DType::f32), wide = narrow;
-    for (std::size_t i = 0; i < narrow.size(); ++i) {
-        if (c.bf16 == Bf16::first && i > 0) continue;
-        if (c.bf16 == Bf16::like_first && narrow[i].shape() != narrow[0].shape()) continue;
-        narrow[i] = bf::converted(narrow[i], DType::bf16, narrow[i].format());
-        wide[i] = bf::converted(narrow[i], DType::f32, narrow[i].format());
-    }
+    const auto [narrow, wide] = draw_narrow(c);
     const Result stored = run(c, narrow), exact = run(c, wide, {}, true);
-    EXPECT_EQ(stored.y.dtype(), DType::bf16);
-    for (std::size_t i = 0; i < narrow.size(); ++i) {
-        if (stored.gradients[i].defined()) {
-            EXPECT_EQ(stored.gradients[i].dtype(), narrow[i].dtype()) << "input " << i;
-        }
-    }
+    expect_narrow(stored, narrow);
     expect_close(stored, exact, c.bf16_tolerance);
 }
 

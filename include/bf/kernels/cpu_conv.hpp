@@ -17,6 +17,12 @@ inline bool use_winograd(const ConvGeometry& g, ConvAlgorithm algorithm, DType d
         return possible && dtype == DType::f32 && g.pad == 1 && g.c_in >= 16 && g.c_out >= 16;
     return possible && algorithm == ConvAlgorithm::winograd;
 }
+/// How many rows of that many bytes a task takes at once: about 512 KiB, which stay in the second-level cache; of long
+/// rows more, so that weights, which then come from further away, meet enough of them.
+inline std::int64_t rows_at_once(std::int64_t bytes) {
+    return std::clamp<std::int64_t>((512 << 10) / std::max<std::int64_t>(1, bytes) / block_rows, 4, 32) * block_rows;
+}
+
 /// Channels of one group, the length of a patch of its pixels, and how many patches a task takes at once.
 struct GroupSizes {
     std::int64_t in, out, patch, rows, block;
@@ -26,9 +32,7 @@ struct GroupSizes {
           out(g.c_out / g.groups),
           patch(g.kernel_h * g.kernel_w * in),
           rows(g.n * g.h_out() * g.w_out()),
-          // about 512 KiB, which stay in the second-level cache; with long patches more, so that weights, which then
-          // come from further away, meet enough of them
-          block(std::clamp<std::int64_t>((512 << 10) / (patch * element) / block_rows, 4, 32) * block_rows) {}
+          block(rows_at_once(patch * element)) {}
 };
 
 /// A matrix [depth, cols] whose value at (k, j) is at(k, j), cut into columns of block_cols as elements E (a pair: of
@@ -45,8 +49,7 @@ Tensor column_blocks(std::int64_t depth, std::int64_t cols, At&& at) {
         for (std::int64_t k = 0; k < depth; k += step, to += width) {
             for (std::int64_t j = 0; j < count; ++j)
                 if constexpr (step == 2)
-                    to[j] = static_cast<E>(std::uint32_t{bf16(at(k, first + j)).bits} |
-                                           std::uint32_t{bf16(at(k + 1, first + j)).bits} << 16);
+                    to[j] = pair_of(bf16(at(k, first + j)), bf16(at(k + 1, first + j)));
                 else
                     to[j] = at(k, first + j);
             std::fill(to + count, to + width, E(0));
@@ -223,11 +226,7 @@ void direct_dx_as(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx
             if ((y0 + g.pad - tap / g.kernel_w) % g.stride == 0 && (x0 + g.pad - tap % g.kernel_w) % g.stride == 0)
                 mine.push_back(tap);
         const auto met = static_cast<std::int64_t>(mine.size()), depth = met * s.out;
-        const std::int64_t block =
-            std::clamp<std::int64_t>(
-                (512 << 10) / (std::max<std::int64_t>(1, depth) * static_cast<std::int64_t>(sizeof(P))) / block_rows, 4,
-                32) *
-            block_rows;
+        const std::int64_t block = rows_at_once(depth * static_cast<std::int64_t>(sizeof(P)));
         const bool in_place = std::is_same_v<S, P> && cols >= 2 * block_rows;
         for (std::int64_t q = 0; q < g.groups; ++q) {
             const T* own = w + q * s.out * s.patch;
@@ -302,9 +301,7 @@ inline void pair_rows(const bf16* from, std::int64_t row, std::int64_t count, st
                       std::int64_t to_row) {
     for (std::int64_t k = 0; k < count; k += 2, from += 2 * row, to += to_row) {
         const bool both = k + 1 < count;
-        for (std::int64_t i = 0; i < width; ++i)
-            to[i] = static_cast<Bf16Pair>(std::uint32_t{from[i].bits} |
-                                          (both ? std::uint32_t{from[row + i].bits} << 16 : 0u));
+        for (std::int64_t i = 0; i < width; ++i) to[i] = pair_of(from[i], both ? from[row + i] : bf16());
     }
 }
 
@@ -332,9 +329,10 @@ void direct_dw(const ConvGeometry& g, const S* x, const S* dy, Compute<S>* dw) {
                                first = range % strips * strip, in = std::min(strip, s.in - first),
                                met = std::min(some, taps - tap0), rows = met * in;
             constexpr bool pairs = std::is_same_v<S, bf16> && multiplies_pairs;
-            using P = std::conditional_t<pairs, bf16, T>;
-            using E = std::conditional_t<pairs, Bf16Pair, T>;
-            constexpr std::int64_t step = pairs ? 2 : 1;
+            using Patch = PatchOf<S, pairs>;
+            using P = typename Patch::Kept;
+            using E = typename Patch::Element;
+            constexpr std::int64_t step = Patch::step;
             // dy in another storage, or one that does not fill its last block of columns
             const bool copied = !std::is_same_v<S, T> || width != s.out;
             const Tensor scratch = Tensor::empty({block, rows}, {.dtype = dtype_of<P>}),

@@ -123,6 +123,9 @@ template <class T>
 }
 /// Two neighbours of a row in bf16, as products of pairs take them.
 using Bf16Pair = std::int32_t;
+inline Bf16Pair pair_of(bf16 first, bf16 second) {
+    return static_cast<Bf16Pair>(std::uint32_t{first.bits} | std::uint32_t{second.bits} << 16);
+}
 /// Whether the target multiplies pairs in bf16, twice as many at once as numbers in f32.
 #if defined(__AVX512F__) && defined(__AVX512BF16__)
 inline constexpr bool multiplies_pairs = true;

@@ -144,10 +144,7 @@ void winograd_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, bo
     const std::int64_t c = g.c_in, o = g.c_out, panels = padded_cols<T>(o) / block_cols<T>,
                        panel_size = 36 * c * block_cols<T>;
     const auto weights_of = [&](std::int64_t panel, T* u) {
-        if (flip)
-            winograd_weights(w, c, o, true, panel, u);
-        else
-            winograd_weights(w, o, c, false, panel, u);
+        winograd_weights(w, flip ? c : o, flip ? o : c, flip, panel, u);
     };
     // products of `tiles` tiles with a panel of weights
     const auto multiply = [&](std::int64_t tiles, const T* v, std::int64_t in_plane, const T* u, T* m,
