@@ -19,26 +19,31 @@ struct Problem {
     ConvGeometry g;
     Tensor x, w, dy;
 
+    /// With images in bf16 weights are kept in f32, as in training; here their values are such that bf16 has them too.
     Problem(const ConvGeometry& geometry, DType dtype) : g(geometry) {
         bf::Rng rng(3);
-        const auto draw = [&](const bf::Shape& shape, Format format) {
-            Tensor t = Tensor::empty(shape, {dtype, bf::cpu_device, format});
+        const auto draw = [&](const bf::Shape& shape, Format format, DType stored) {
+            Tensor t = Tensor::empty(shape, {stored, bf::cpu_device, format});
             for (std::int64_t i = 0; i < t.numel(); ++i) {
                 const float v = rng.normal();
-                if (dtype == DType::f64)
+                if (stored == DType::f64)
                     t.data<double>()[i] = static_cast<double>(v);
+                else if (stored == DType::bf16)
+                    t.data<bf::bf16>()[i] = bf::bf16(v);
                 else
-                    t.data<float>()[i] = v;
+                    t.data<float>()[i] = dtype == DType::bf16 ? static_cast<float>(bf::bf16(v)) : v;
             }
             return t;
         };
-        x = draw({g.n, g.c_in, g.h, g.w}, Format::nhwc);
-        w = draw({g.c_out, g.c_in / g.groups, g.kernel_h, g.kernel_w}, Format::plain);
-        dy = draw({g.n, g.c_out, g.h_out(), g.w_out()}, Format::nhwc);
+        const DType master = dtype == DType::bf16 ? DType::f32 : dtype;
+        x = draw({g.n, g.c_in, g.h, g.w}, Format::nhwc, dtype);
+        w = draw({g.c_out, g.c_in / g.groups, g.kernel_h, g.kernel_w}, Format::plain, master);
+        dy = draw({g.n, g.c_out, g.h_out(), g.w_out()}, Format::nhwc, dtype);
     }
 };
 double at(const Tensor& t, std::int64_t i) {
-    return t.dtype() == DType::f64 ? t.data<double>()[i] : static_cast<double>(t.data<float>()[i]);
+    if (t.dtype() == DType::f64) return t.data<double>()[i];
+    return t.dtype() == DType::bf16 ? static_cast<double>(float(t.data<bf::bf16>()[i])) : t.data<float>()[i];
 }
 
 struct Passes {
@@ -80,8 +85,9 @@ Outputs run(const Problem& p, ConvAlgorithm algorithm) {
     Outputs o{Tensor::empty(p.dy.shape(), p.dy.options()), Tensor::empty(p.x.shape(), p.x.options()),
               Tensor::empty(p.w.shape(), p.w.options())};
     for (const Tensor& t : {o.y, o.dx, o.dw})
-        bf::visit_real(t.dtype(), "test",
-                       [&]<class T>() { std::fill_n(t.data<T>(), t.numel(), std::numeric_limits<T>::quiet_NaN()); });
+        bf::visit_stored(t.dtype(), "test", [&]<class T>() {
+            std::fill_n(t.data<T>(), t.numel(), T(std::numeric_limits<float>::quiet_NaN()));
+        });
     bf::Context ctx;
     bf::cpu_table().conv2d(ctx, p.g, algorithm, p.x, p.w, o.y);
     bf::cpu_table().conv2d_dx(ctx, p.g, algorithm, p.dy, p.w, o.dx);
@@ -100,12 +106,15 @@ double error(const Tensor& got, const std::vector<double>& want) {
     }
     return worst / largest;
 }
-void expect_close(const Problem& p, ConvAlgorithm algorithm, double tolerance) {
+void expect_close(const Problem& p, ConvAlgorithm algorithm, double tolerance, double dw_tolerance) {
     const Passes want = reference(p);
     const Outputs got = run(p, algorithm);
     EXPECT_LE(error(got.y, want.y), tolerance) << "forward";
     EXPECT_LE(error(got.dx, want.dx), tolerance) << "dx";
-    EXPECT_LE(error(got.dw, want.dw), tolerance) << "dw";
+    EXPECT_LE(error(got.dw, want.dw), dw_tolerance) << "dw";
+}
+void expect_close(const Problem& p, ConvAlgorithm algorithm, double tolerance) {
+    expect_close(p, algorithm, tolerance, tolerance);
 }
 
 //                                     n  c_in  h   w  c_out kh kw s  p  groups
@@ -143,6 +152,31 @@ TEST(Conv, EveryGeometryInF32) {
     }
 }
 
+// Channels in whole steps of the processor's tiles, where it has them: images side by side and in strips, every
+// remainder by the stride, output channels that fill no block, 1x1 in place.
+const ConvGeometry tile_geometries[] = {
+    {2, 32, 9, 10, 33, 3, 3, 1, 1, 1},  {3, 64, 7, 7, 96, 3, 3, 1, 1, 1},    {2, 32, 14, 13, 32, 3, 3, 2, 1, 1},
+    {2, 96, 8, 8, 64, 1, 1, 1, 0, 1},   {2, 64, 7, 9, 32, 1, 1, 2, 0, 1},    {1, 32, 11, 11, 32, 7, 7, 2, 3, 1},
+    {1, 32, 9, 9, 64, 3, 3, 3, 0, 1},   {2, 32, 6, 8, 32, 3, 5, 1, 2, 1},    {1, 32, 5, 5, 32, 1, 1, 1, 1, 1},
+    {2, 32, 6, 6, 32, 3, 3, 1, 3, 1},   {1, 32, 130, 70, 32, 3, 3, 1, 1, 1}, {1, 32, 120, 70, 32, 3, 3, 2, 1, 1},
+    {17, 32, 14, 14, 32, 3, 3, 1, 1, 1}};
+
+// Outputs are rounded to bf16 once, by at most 2^-8; sums of pairs are made in f32, those of Winograd lose a digit of
+// it.
+TEST(Conv, EveryGeometryInBf16) {
+    const auto all = [](const auto& list, double dw_tolerance) {
+        for (const ConvGeometry& g : list) {
+            SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " @ ", g.h, "x", g.w, " kernel ", g.kernel_h, "x",
+                                    g.kernel_w, " stride ", g.stride, " groups ", g.groups));
+            const bool depthwise = g.groups > 1;  // widened, and rounded as a whole
+            expect_close(Problem(g, DType::bf16), ConvAlgorithm::automatic, 4e-3, depthwise ? 4e-3 : dw_tolerance);
+            expect_close(Problem(g, DType::bf16), ConvAlgorithm::direct, 4e-3, depthwise ? 4e-3 : 4e-6);
+        }
+    };
+    all(geometries, 2e-5);
+    all(tile_geometries, 2e-5);
+}
+
 TEST(Winograd, IsTheSameFormula) {
     for (const ConvGeometry& g :
          {ConvGeometry{2, 20, 9, 10, 33, 3, 3, 1, 1, 1}, ConvGeometry{1, 3, 4, 4, 2, 3, 3, 1, 1, 1},
@@ -152,26 +186,32 @@ TEST(Winograd, IsTheSameFormula) {
 }
 
 TEST(Conv, NoImagesGiveAZeroWeightGradient) {
-    for (const std::int64_t c : {4, 40}) {
-        const Outputs o = run(Problem({0, c, 6, 6, 20, 3, 3, 1, 1, 1}, DType::f32), ConvAlgorithm::automatic);
-        for (std::int64_t i = 0; i < o.dw.numel(); ++i) ASSERT_EQ(at(o.dw, i), 0);
+    for (const std::int64_t c : {4, 32, 40}) {
+        for (const DType dtype : {DType::f32, DType::bf16}) {
+            const Outputs o = run(Problem({0, c, 6, 6, 20, 3, 3, 1, 1, 1}, dtype), ConvAlgorithm::automatic);
+            for (std::int64_t i = 0; i < o.dw.numel(); ++i) ASSERT_EQ(at(o.dw, i), 0);
+        }
     }
 }
 
 TEST(Conv, SameBitsOnAnyNumberOfThreads) {
     const int before = bf::cpu_pool().threads();
-    for (const ConvGeometry& g : geometries) {
-        const Problem p(g, DType::f32);
-        bf::cpu_pool().resize(1);
-        const Outputs one = run(p, ConvAlgorithm::automatic);
-        for (const int threads : {2, 3}) {
-            bf::cpu_pool().resize(threads);
-            const Outputs many = run(p, ConvAlgorithm::automatic);
-            EXPECT_EQ(std::memcmp(one.y.raw(), many.y.raw(), one.y.bytes()), 0);
-            EXPECT_EQ(std::memcmp(one.dx.raw(), many.dx.raw(), one.dx.bytes()), 0);
-            EXPECT_EQ(std::memcmp(one.dw.raw(), many.dw.raw(), one.dw.bytes()), 0);
+    const auto all = [](const auto& list, DType dtype) {
+        for (const ConvGeometry& g : list) {
+            const Problem p(g, dtype);
+            bf::cpu_pool().resize(1);
+            const Outputs one = run(p, ConvAlgorithm::automatic);
+            for (const int threads : {2, 3}) {
+                bf::cpu_pool().resize(threads);
+                const Outputs many = run(p, ConvAlgorithm::automatic);
+                EXPECT_EQ(std::memcmp(one.y.raw(), many.y.raw(), one.y.bytes()), 0);
+                EXPECT_EQ(std::memcmp(one.dx.raw(), many.dx.raw(), one.dx.bytes()), 0);
+                EXPECT_EQ(std::memcmp(one.dw.raw(), many.dw.raw(), one.dw.bytes()), 0);
+            }
         }
-    }
+    };
+    all(geometries, DType::f32);
+    all(tile_geometries, DType::bf16);
     bf::cpu_pool().resize(before);
 }
 

@@ -4,6 +4,7 @@
 
 #include "bf/kernels/cpu_depthwise.hpp"
 #include "bf/kernels/cpu_pointwise.hpp"
+#include "bf/kernels/cpu_tile_conv.hpp"
 #include "bf/kernels/cpu_winograd.hpp"
 
 // CPU: convolution over nhwc images, weights [O, C / groups, kh, kw]. Direct: values under the kernel are read in
@@ -16,6 +17,10 @@ inline bool use_winograd(const ConvGeometry& g, ConvAlgorithm algorithm, DType d
     if (algorithm == ConvAlgorithm::automatic)
         return possible && dtype == DType::f32 && g.pad == 1 && g.c_in >= 16 && g.c_out >= 16;
     return possible && algorithm == ConvAlgorithm::winograd;
+}
+/// Whether tiles compute a pass in bf16: they take `channels` of what it reads in steps of 32.
+inline bool use_tiles(const ConvGeometry& g, ConvAlgorithm algorithm, std::int64_t channels) {
+    return g.groups == 1 && channels % 32 == 0 && algorithm != ConvAlgorithm::winograd && has_tiles();
 }
 /// How many rows of that many bytes a task takes at once: about 512 KiB, which stay in the second-level cache; of long
 /// rows more, so that weights, which then come from further away, meet enough of them.
@@ -372,16 +377,7 @@ void direct_dw(const ConvGeometry& g, const S* x, const S* dy, Compute<S>* dw) {
                 }
             }
         });
-        parallel_for(s.out, 8, [&](std::int64_t begin, std::int64_t end) {
-            for (std::int64_t o = begin; o < end; ++o)
-                for (std::int64_t c = 0; c < s.in; ++c)
-                    for (std::int64_t k = 0; k < taps; ++k) {
-                        T total = 0;
-                        for (std::int64_t part = 0; part < parts; ++part)
-                            total += sums[(part * s.patch + k * s.in + c) * width + o];
-                        dw[((q * s.out + o) * s.in + c) * taps + k] = total;
-                    }
-        });
+        join_sums(sums, parts, taps, s.in, width, s.out, dw + q * s.out * s.patch);
     }
 }
 
@@ -392,6 +388,10 @@ inline void conv2d(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorithm,
         using T = Compute<S>;
         if (y.numel() == 0) return;
         const T* weights = w.data<T>();
+#ifdef BF_HAVE_TILES
+        if constexpr (std::is_same_v<S, bf16>)
+            if (use_tiles(g, algorithm, g.c_in)) return tile_forward(g, x.data<S>(), weights, y.data<S>());
+#endif
         if (use_winograd(g, algorithm, w.dtype())) return winograd_forward(g, x.data<S>(), weights, false, y.data<S>());
         if constexpr (std::is_same_v<S, T>) {
             if (is_depthwise(g)) return depthwise_forward(g, x.data<T>(), weights, y.data<T>());
@@ -408,6 +408,10 @@ inline void conv2d_dx(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorit
         using T = Compute<S>;
         if (dx.numel() == 0) return;
         const T* weights = w.data<T>();
+#ifdef BF_HAVE_TILES
+        if constexpr (std::is_same_v<S, bf16>)
+            if (use_tiles(g, algorithm, g.c_out)) return tile_dx(g, dy.data<S>(), weights, dx.data<S>());
+#endif
         if (use_winograd(g, algorithm, w.dtype())) {
             // the input gradient is a forward pass over dy with the kernel turned and the padding mirrored
             const ConvGeometry back{.n = g.n,
@@ -436,6 +440,10 @@ inline void conv2d_dw(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorit
     visit_stored(x.dtype(), "conv2d", [&]<class S>() {
         using T = Compute<S>;
         T* to = dw.data<T>();
+#ifdef BF_HAVE_TILES
+        if constexpr (std::is_same_v<S, bf16>)
+            if (use_tiles(g, algorithm, g.c_in)) return tile_dw(g, x.data<S>(), dy.data<S>(), to);
+#endif
         if (use_winograd(g, algorithm, dw.dtype())) return winograd_dw(g, x.data<S>(), dy.data<S>(), to);
         if constexpr (std::is_same_v<S, T>) {
             if (is_depthwise(g)) return depthwise_dw(g, x.data<T>(), dy.data<T>(), to);

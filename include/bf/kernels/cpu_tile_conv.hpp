@@ -1,0 +1,392 @@
+#pragma once
+#include <array>
+#include <vector>
+
+#include "bf/core/parallel.hpp"
+#include "bf/kernels/cpu_tiles.hpp"
+#include "bf/kernels/table.hpp"
+
+// CPU: convolutions in bf16 as products of tiles. Images are copied with zeros around them into planes, in which the
+// values under one tap of the kernel are the same rows for each tap, only shifted: a product reads them where they
+// are. What falls between the images is computed along and dropped.
+
+namespace bf::cpu {
+
+/// A pass as sums of shifted planes. The input has one plane for each remainder of its rows and columns by in_step; the
+/// output has sets of pixels, each of which meets some taps.
+struct Sliding {
+    struct Plane {
+        std::int64_t y, x;  ///< pixel of the input at its first place; negative: zeros before the image
+    };
+    struct Tap {
+        std::int64_t plane, y, x;  ///< where the output's first pixel meets the plane
+        std::int64_t index;        ///< in the kernel
+    };
+    struct Set {
+        std::int64_t y, x, rows, cols;
+        std::vector<Tap> taps;
+    };
+    std::int64_t n, h, w, channels;           ///< input
+    std::int64_t out_h, out_w, out_channels;  ///< output
+    std::int64_t in_step, out_step;           ///< pixels between places of a plane, between pixels of a set
+    std::vector<Plane> planes;
+    std::vector<Set> sets;
+    std::int64_t rows = 0, cols = 0;      ///< of the largest set
+    std::int64_t span_y = 0, span_x = 0;  ///< rows and columns that a plane has more than the sets
+    std::int64_t shared = 0;              ///< zeros behind an image's row that are those before the next
+
+    std::int64_t width() const { return cols + span_x - shared; }
+    std::int64_t plane_count() const { return static_cast<std::int64_t>(planes.size()); }
+
+    void finish() {
+        for (const Set& s : sets) {
+            rows = std::max(rows, s.rows);
+            cols = std::max(cols, s.cols);
+            for (const Tap& t : s.taps) span_y = std::max(span_y, t.y), span_x = std::max(span_x, t.x);
+        }
+        if (in_step == 1 && planes.size() == 1)
+            shared = std::clamp<std::int64_t>(std::min(-planes[0].x, planes[0].x + cols + span_x - w), 0, span_x);
+    }
+};
+
+/// Images of a 1x1 convolution as one: its pixels need no neighbours.
+inline ConvGeometry joined(ConvGeometry g) {
+    if (g.kernel_h != 1 || g.kernel_w != 1 || g.stride != 1 || g.pad != 0) return g;
+    g.h *= g.n;
+    g.n = 1;
+    return g;
+}
+
+inline Sliding slide_forward(const ConvGeometry& g) {
+    Sliding s{.n = g.n,
+              .h = g.h,
+              .w = g.w,
+              .channels = g.c_in,
+              .out_h = g.h_out(),
+              .out_w = g.w_out(),
+              .out_channels = g.c_out,
+              .in_step = g.stride,
+              .out_step = 1,
+              .planes = {},
+              .sets = {}};
+    const std::int64_t down = std::min(g.stride, g.kernel_h), across = std::min(g.stride, g.kernel_w);
+    for (std::int64_t a = 0; a < down; ++a)
+        for (std::int64_t b = 0; b < across; ++b) s.planes.push_back({a - g.pad, b - g.pad});
+    s.sets.push_back({0, 0, s.out_h, s.out_w, {}});
+    for (std::int64_t y = 0; y < g.kernel_h; ++y)
+        for (std::int64_t x = 0; x < g.kernel_w; ++x)
+            s.sets[0].taps.push_back(
+                {y % g.stride * across + x % g.stride, y / g.stride, x / g.stride, y * g.kernel_w + x});
+    s.finish();
+    return s;
+}
+
+/// Of the input gradient: pixels of dx that leave the same remainders by the stride meet the same taps.
+inline Sliding slide_backward(const ConvGeometry& g) {
+    Sliding s{.n = g.n,
+              .h = g.h_out(),
+              .w = g.w_out(),
+              .channels = g.c_out,
+              .out_h = g.h,
+              .out_w = g.w,
+              .out_channels = g.c_in,
+              .in_step = 1,
+              .out_step = g.stride,
+              .planes = {{0, 0}},
+              .sets = {}};
+    for (std::int64_t y0 = 0; y0 < std::min(g.stride, g.h); ++y0)
+        for (std::int64_t x0 = 0; x0 < std::min(g.stride, g.w); ++x0) {
+            Sliding::Set set{y0, x0, (g.h - y0 + g.stride - 1) / g.stride, (g.w - x0 + g.stride - 1) / g.stride, {}};
+            for (std::int64_t tap = 0; tap < g.kernel_h * g.kernel_w; ++tap) {
+                const std::int64_t y = y0 + g.pad - tap / g.kernel_w, x = x0 + g.pad - tap % g.kernel_w;
+                if (y % g.stride == 0 && x % g.stride == 0) set.taps.push_back({0, y / g.stride, x / g.stride, tap});
+            }
+            s.sets.push_back(std::move(set));
+        }
+    Sliding::Plane& first = s.planes[0];
+    for (const auto& set : s.sets)
+        for (const auto& t : set.taps) first = {std::min(first.y, t.y), std::min(first.x, t.x)};
+    for (auto& set : s.sets)
+        for (auto& t : set.taps) t.y -= first.y, t.x -= first.x;
+    s.finish();
+    return s;
+}
+
+/// Rows [begin, end) of the sets in `images` images from `first` on. The images lie side by side: place (row * images +
+/// image) * width + column.
+struct Strip {
+    std::int64_t first, images, begin, end;
+
+    std::int64_t places(const Sliding& s) const { return (end - begin) * images * s.width(); }
+    /// Of a plane, which has more rows, and zeros behind its last.
+    std::int64_t plane_places(const Sliding& s) const { return places(s) + s.span_y * images * s.width() + s.span_x; }
+};
+/// All rows of all images in strips of at most about `places`, at least a row of an image.
+inline std::vector<Strip> strips_of(const Sliding& s, std::int64_t places) {
+    if (s.n * s.rows * s.cols == 0) return {};
+    const std::int64_t whole = (s.rows + s.span_y) * s.width(),
+                       images = std::clamp<std::int64_t>(places / whole, 1, s.n),
+                       most = std::clamp<std::int64_t>(places / s.width() - s.span_y, 1, s.rows),
+                       cuts = images > 1 ? 1 : (s.rows + most - 1) / most, rows = (s.rows + cuts - 1) / cuts;
+    std::vector<Strip> strips;
+    for (std::int64_t n = 0; n < s.n; n += images)
+        for (std::int64_t y = 0; y < s.rows; y += rows)
+            strips.push_back({n, std::min(images, s.n - n), y, std::min(y + rows, s.rows)});
+    return strips;
+}
+
+/// The planes of a strip, channels [channel, channel + count) of x: `stride` places each, zeros behind the last.
+inline void fill_planes(const Sliding& s, const Strip& strip, const bf16* x, std::int64_t channel, std::int64_t count,
+                        std::int64_t stride, bf16* to) {
+    const std::int64_t width = s.width();
+    for (const Sliding::Plane& plane : s.planes) {
+        bf16* const end = to + stride * count;
+        // columns of the plane that lie inside of the image
+        const std::int64_t from = std::clamp<std::int64_t>((s.in_step - 1 - plane.x) / s.in_step, 0, width),
+                           upto = std::clamp<std::int64_t>((s.w - plane.x + s.in_step - 1) / s.in_step, from, width);
+        for (std::int64_t i = strip.begin; i < strip.end + s.span_y; ++i)
+            for (std::int64_t n = strip.first; n < strip.first + strip.images; ++n, to += width * count) {
+                const std::int64_t y = plane.y + i * s.in_step;
+                if (y < 0 || y >= s.h) {
+                    std::fill_n(to, width * count, bf16());
+                    continue;
+                }
+                const bf16* pixel = x + ((n * s.h + y) * s.w + plane.x + from * s.in_step) * s.channels + channel;
+                std::fill_n(to, from * count, bf16());
+                if (s.in_step == 1 && count == s.channels)
+                    copy_values(pixel, (upto - from) * count, to + from * count);
+                else
+                    for (std::int64_t j = from; j < upto; ++j, pixel += s.in_step * s.channels)
+                        copy_values(pixel, count, to + j * count);
+                std::fill_n(to + upto * count, (width - upto) * count, bf16());
+            }
+        std::fill(to, end, bf16());
+        to = end;
+    }
+}
+
+/// Weights as the right side of products: blocks of 32 output channels, in each the taps of a set with their input
+/// channels as pairs. at(out, in, tap) is a weight.
+template <class At>
+Tensor tile_weights(const Sliding& s, const Sliding::Set& set, At&& at) {
+    const std::int64_t blocks = (s.out_channels + 31) / 32, pairs = s.channels / 2,
+                       taps = static_cast<std::int64_t>(set.taps.size());
+    const Tensor packed = Tensor::empty({blocks, taps * pairs, 32}, {.dtype = dtype_of<Bf16Pair>});
+    parallel_for(blocks * pairs, 16, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            const std::int64_t first = i / pairs * 32, pair = i % pairs,
+                               count = std::min<std::int64_t>(32, s.out_channels - first);
+            Bf16Pair* to = packed.data<Bf16Pair>() + (i / pairs * taps * pairs + pair) * 32;
+            for (std::int64_t o = 0; o < 32; ++o)
+                for (std::int64_t t = 0; t < taps; ++t) {
+                    const std::int64_t tap = set.taps[static_cast<std::size_t>(t)].index;
+                    to[t * pairs * 32 + o] =
+                        o < count ? pair_of(bf16(at(first + o, 2 * pair, tap)), bf16(at(first + o, 2 * pair + 1, tap)))
+                                  : 0;
+                }
+        }
+    });
+    return packed;
+}
+
+/// dw [outs, in, taps] = the sum over `parts` of sums [parts, taps, in, width], in order.
+template <class T>
+void join_sums(const T* sums, std::int64_t parts, std::int64_t taps, std::int64_t in, std::int64_t width,
+               std::int64_t outs, T* dw) {
+    parallel_for((outs + lanes<T> - 1) / lanes<T>, 1, [&](std::int64_t task, std::int64_t) {
+        const std::int64_t first = task * lanes<T>, count = std::min(lanes<T>, outs - first);
+        const Tensor scratch = Tensor::empty({taps, lanes<T>}, {.dtype = dtype_of<T>});
+        T* made = scratch.data<T>();
+        for (std::int64_t c = 0; c < in; ++c) {
+            for (std::int64_t t = 0; t < taps; ++t) {
+                Vector<T> total{};
+                for (std::int64_t part = 0; part < parts; ++part)
+                    total += load(sums + ((part * taps + t) * in + c) * width + first);
+                store(made + t * lanes<T>, total);
+            }
+            for (std::int64_t o = 0; o < count; ++o)
+                for (std::int64_t t = 0; t < taps; ++t) dw[((first + o) * in + c) * taps + t] = made[t * lanes<T> + o];
+        }
+    });
+}
+
+#ifdef BF_HAVE_TILES
+
+/// y = the sums of a pass over x; weights are those of each set, as tile_weights() gives them.
+inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor>& weights, bf16* y) {
+    const std::int64_t width = s.width(), c = s.channels, steps = c / tile_depth;
+    const bool in_place = s.n == 1 && s.in_step == 1 && s.planes[0].y == 0 && s.planes[0].x == 0 && s.span_y == 0 &&
+                          s.span_x == 0 && s.rows == s.h && s.cols == s.w;
+    // planes of about 512 KiB
+    const std::vector<Strip> strips = strips_of(s, (256 << 10) / (c * s.plane_count()));
+    const auto strip_count = static_cast<std::int64_t>(strips.size()), blocks = (s.out_channels + 31) / 32;
+    // with few strips tasks take some of the output channels; sums are the same whoever makes them
+    const std::int64_t parts = std::clamp<std::int64_t>(
+        4 * cpu_pool().threads() / std::max<std::int64_t>(1, strip_count), 1, std::min<std::int64_t>(blocks, 8));
+    parallel_for(strip_count * parts, 1, [&](std::int64_t task, std::int64_t) {
+        const Strip& strip = strips[static_cast<std::size_t>(task / parts)];
+        const std::int64_t part = task % parts, stride = strip.plane_places(s), row = strip.images * width;
+        const Tensor copy = Tensor::empty({in_place ? 0 : s.plane_count() * stride * c}, {.dtype = DType::bf16});
+        const bf16* planes = x + (strip.first * s.h + strip.begin) * s.w * c;
+        if (!in_place) {
+            fill_planes(s, strip, x, 0, c, stride, copy.data<bf16>());
+            planes = copy.data<bf16>();
+        }
+        alignas(64) float sums[32 * 32];
+        Tiles tiles;
+        for (std::int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block)
+            for (std::size_t i = 0; i < s.sets.size(); ++i) {
+                const Sliding::Set& set = s.sets[i];
+                const auto taps = static_cast<std::int64_t>(set.taps.size());
+                const Bf16Pair* w = weights[i].data<Bf16Pair>() + block * taps * c / 2 * 32;
+                const std::int64_t rows = std::min(strip.end, set.rows) - strip.begin,
+                                   count = std::min<std::int64_t>(32, s.out_channels - block * 32),
+                                   places = rows > 0 ? rows * row - (width - set.cols) : 0;
+                for (std::int64_t first = 0; first < places; first += 32) {
+                    const std::int64_t m = std::min<std::int64_t>(32, places - first);
+                    tiles.multiply<false>(
+                        m, taps,
+                        [&](std::int64_t t) {
+                            const Sliding::Tap& tap = set.taps[static_cast<std::size_t>(t)];
+                            return std::pair(planes + (tap.plane * stride + first + tap.y * row + tap.x) * c,
+                                             w + t * c / 2 * 32);
+                        },
+                        steps, 2 * c, sums, 128);
+                    std::int64_t r = 0;
+                    while (r < m) {  // what falls into one row of an image
+                        const std::int64_t place = first + r, column = place % width,
+                                           end = std::min(m, r + width - column),
+                                           inside = std::min(end, r + set.cols - column),
+                                           n = strip.first + place / width % strip.images,
+                                           oy = set.y + (strip.begin + place / row) * s.out_step,
+                                           ox = set.x + column * s.out_step;
+                        bf16* to = y + ((n * s.out_h + oy) * s.out_w + ox) * s.out_channels + block * 32;
+                        for (; r < inside; ++r, to += s.out_step * s.out_channels)
+                            if (count == 32)
+                                store_rounded(to, sums + r * 32);
+                            else
+                                copy_values(sums + r * 32, count, to);
+                        r = end;
+                    }
+                }
+            }
+    });
+}
+
+inline void tile_forward(const ConvGeometry& g, const bf16* x, const float* w, bf16* y) {
+    const Sliding s = slide_forward(joined(g));
+    const std::int64_t taps = g.kernel_h * g.kernel_w;
+    tile_slide(s, x,
+               {tile_weights(
+                   s, s.sets[0],
+                   [&](std::int64_t o, std::int64_t c, std::int64_t tap) { return w[(o * g.c_in + c) * taps + tap]; })},
+               y);
+}
+inline void tile_dx(const ConvGeometry& g, const bf16* dy, const float* w, bf16* dx) {
+    const Sliding s = slide_backward(joined(g));
+    const std::int64_t taps = g.kernel_h * g.kernel_w;
+    std::vector<Tensor> weights;
+    for (const auto& set : s.sets)
+        weights.push_back(tile_weights(s, set, [&](std::int64_t c, std::int64_t o, std::int64_t tap) {
+            return w[(o * g.c_in + c) * taps + tap];
+        }));
+    tile_slide(s, dy, weights, dx);
+}
+
+/// Planes [places, channels] with places along the rows: to [planes, channels, places].
+inline void turn_planes(const bf16* from, std::int64_t planes, std::int64_t places, std::int64_t channels, bf16* to) {
+    alignas(64) Bf16Pair pairs[16][32];
+    for (std::int64_t plane = 0; plane < planes; ++plane, from += places * channels, to += channels * places)
+        for (std::int64_t p = 0; p < places; p += 32)
+            for (std::int64_t c = 0; c < channels; c += 32) {
+                for (std::int64_t k = 0; k < 16; ++k) {
+                    const bf16* row = from + (p + 2 * k) * channels + c;
+                    interleave(row, row + channels, pairs[k]);
+                }
+                for (std::int64_t half = 0; half < 32; half += 16)
+                    transpose_pairs(pairs[0] + half, 32, reinterpret_cast<Bf16Pair*>(to + (c + half) * places + p),
+                                    places / 2);
+            }
+}
+/// Rows [places, channels] as the right side of products over places: to [blocks of 32 channels, places / 2, 32].
+inline void pair_places(const bf16* from, std::int64_t places, std::int64_t channels, Bf16Pair* to) {
+    for (std::int64_t first = 0; first < channels; first += 32)
+        for (std::int64_t p = 0; p < places; p += 2, to += 32) {
+            const bf16* row = from + p * channels + first;
+            if (channels - first >= 32)
+                interleave(row, row + channels, to);
+            else
+                for (std::int64_t c = 0; c < 32; ++c)
+                    to[c] = first + c < channels ? pair_of(row[c], row[channels + c]) : 0;
+        }
+}
+
+/// dw as products over places: x with places along its rows, dy as pairs of places, zeros where there is no output.
+/// Tasks take some input channels and some strips; the sums over strips are joined in order.
+inline void tile_dw(const ConvGeometry& g, const bf16* x, const bf16* dy, float* dw) {
+    const Sliding s = slide_forward(joined(g));
+    const Sliding gradient{.n = s.n,
+                           .h = s.out_h,
+                           .w = s.out_w,
+                           .channels = g.c_out,
+                           .out_h = 0,
+                           .out_w = 0,
+                           .out_channels = 0,
+                           .in_step = 1,
+                           .out_step = 1,
+                           .planes = {{0, 0}},
+                           .sets = {},
+                           .rows = s.rows,
+                           .cols = s.width()};
+    constexpr std::int64_t most = 64;
+    const std::int64_t c = g.c_in, taps = g.kernel_h * g.kernel_w, blocks = (g.c_out + 31) / 32, outs = blocks * 32,
+                       ranges = (c + most - 1) / most;
+    const std::vector<Strip> strips = strips_of(s, (256 << 10) / (most * s.plane_count() + outs));
+    const auto strip_count = static_cast<std::int64_t>(strips.size());
+    if (strips.empty()) return std::fill_n(dw, g.c_out * c * taps, 0.0f), void();
+    // sums of all parts in about 16 MiB
+    const std::int64_t parts = std::clamp<std::int64_t>(std::min(16 / ranges, (4 << 20) / (taps * c * outs)), 1,
+                                                        std::max<std::int64_t>(1, strip_count));
+    const Tensor partial = Tensor::empty({parts, taps, c, outs}, {.dtype = DType::f32});
+    float* sums = partial.data<float>();
+    parallel_for(parts * ranges, 1, [&](std::int64_t task, std::int64_t) {
+        const std::int64_t part = task / ranges, first = task % ranges * most, count = std::min(most, c - first),
+                           from = strip_count * part / parts, upto = strip_count * (part + 1) / parts;
+        Tiles tiles;
+        for (std::int64_t i = from; i < upto; ++i) {
+            const Strip& strip = strips[static_cast<std::size_t>(i)];
+            const std::int64_t row = strip.images * s.width(), depth = (strip.places(s) + 31) / 32 * 32,
+                               // whole tiles of places under each tap, and rows apart by an odd number of lines
+                stride = (depth + s.span_y * row + s.span_x + 63) / 64 * 64 + 32;
+            const Tensor planes = Tensor::empty({s.plane_count() * stride * count}, {.dtype = DType::bf16}),
+                         turned = Tensor::empty({s.plane_count() * count * stride}, {.dtype = DType::bf16}),
+                         copied = Tensor::empty({depth * g.c_out}, {.dtype = DType::bf16}),
+                         paired = Tensor::empty({blocks * depth / 2 * 32}, {.dtype = dtype_of<Bf16Pair>});
+            fill_planes(s, strip, x, first, count, stride, planes.data<bf16>());
+            turn_planes(planes.data<bf16>(), s.plane_count(), stride, count, turned.data<bf16>());
+            fill_planes(gradient, strip, dy, 0, g.c_out, depth, copied.data<bf16>());
+            pair_places(copied.data<bf16>(), depth, g.c_out, paired.data<Bf16Pair>());
+            for (std::int64_t block = 0; block < blocks; ++block)
+                for (std::int64_t t = 0; t < taps; ++t) {
+                    const Sliding::Tap& tap = s.sets[0].taps[static_cast<std::size_t>(t)];
+                    for (std::int64_t in = 0; in < count; in += 32) {
+                        float* sum = sums + ((part * taps + t) * c + first + in) * outs + block * 32;
+                        const auto at = [&](std::int64_t) {
+                            return std::pair(
+                                turned.data<bf16>() + (tap.plane * count + in) * stride + tap.y * row + tap.x,
+                                paired.data<Bf16Pair>() + block * depth / 2 * 32);
+                        };
+                        if (i == from)
+                            tiles.multiply<false>(32, 1, at, depth / tile_depth, 2 * stride, sum, 4 * outs);
+                        else
+                            tiles.multiply<true>(32, 1, at, depth / tile_depth, 2 * stride, sum, 4 * outs);
+                    }
+                }
+        }
+    });
+    join_sums(sums, parts, taps, c, outs, g.c_out, dw);
+}
+
+#endif
+
+}  // namespace bf::cpu

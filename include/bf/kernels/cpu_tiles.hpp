@@ -1,0 +1,163 @@
+#pragma once
+#if defined(__x86_64__) && defined(__linux__) && defined(__AVX512BF16__) && \
+    (defined(__AMX_BF16__) || defined(__AMXBF16__))  // clang 14 writes the second name
+#define BF_HAVE_TILES 1
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include "bf/kernels/cpu_simd.hpp"
+
+// CPU: products in bf16 by the processor's tile registers (AMX), sixteen times as many multiplications an instruction
+// as vectors of pairs.
+
+namespace bf::cpu {
+
+/// Whether products of tiles can be used: the build has them, and the system lets this process use their registers.
+inline bool has_tiles() {
+#ifdef BF_HAVE_TILES
+    // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA: asked for once, granted to all threads; fails where there are no tiles
+    static const bool granted = ::syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+    return granted;
+#else
+    return false;
+#endif
+}
+
+#ifdef BF_HAVE_TILES
+
+/// Rows of a tile, and values in bf16 that a step of a product takes.
+inline constexpr std::int64_t tile_rows = 16, tile_depth = 32;
+
+/// The tile registers of this thread while it lives: four sums (0 to 3), two left (4, 5) and two right sides (6, 7).
+class Tiles {
+  public:
+    Tiles() = default;
+    ~Tiles() { _tile_release(); }
+    Tiles(const Tiles&) = delete;
+    Tiles& operator=(const Tiles&) = delete;
+
+    /// c[rows, 32] (+)= the sum over `terms` of a[rows, steps * 32] b[steps * 32, 32], rows <= 32; at(t) gives the
+    /// pointers (a, b) of a term. Rows of a lie a_row bytes apart, those of c c_row bytes; b is, step by step, 16 rows
+    /// of 32 pairs.
+    template <bool add, class At>
+    void multiply(std::int64_t rows, std::int64_t terms, At&& at, std::int64_t steps, std::int64_t a_row, float* c,
+                  std::int64_t c_row) {
+        if (rows != rows_) configure(rows);
+        if (rows > tile_rows)
+            multiply_rows<true, add>(terms, at, steps, a_row, c, c_row);
+        else
+            multiply_rows<false, add>(terms, at, steps, a_row, c, c_row);
+    }
+
+  private:
+    void configure(std::int64_t rows) {
+        struct alignas(64) {
+            std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+            std::uint16_t row_bytes[16] = {};
+            std::uint8_t rows[16] = {};
+        } shape;
+        const auto upper = static_cast<std::uint8_t>(std::min(rows, tile_rows)),
+                   lower = static_cast<std::uint8_t>(std::max<std::int64_t>(rows - tile_rows, 1));
+        const std::uint8_t all[8] = {upper, upper, lower, lower, upper, lower, tile_rows, tile_rows};
+        for (int i = 0; i < 8; ++i) shape.row_bytes[i] = 64, shape.rows[i] = all[i];
+        _tile_loadconfig(&shape);
+        rows_ = rows;
+    }
+
+    // The compiler is not told what memory the loads of tiles read: barriers keep earlier writes before them.
+    template <bool two, bool add, class At>
+    [[gnu::noinline]] static void multiply_rows(std::int64_t terms, At& at, std::int64_t steps, std::int64_t a_row,
+                                                float* c, std::int64_t c_row) {
+        asm volatile("" ::: "memory");
+        float* lower = c + tile_rows * c_row / 4;
+        if constexpr (add) {
+            _tile_loadd(0, c, c_row);
+            _tile_loadd(1, c + 16, c_row);
+            if constexpr (two) {
+                _tile_loadd(2, lower, c_row);
+                _tile_loadd(3, lower + 16, c_row);
+            }
+        } else {
+            _tile_zero(0);
+            _tile_zero(1);
+            if constexpr (two) {
+                _tile_zero(2);
+                _tile_zero(3);
+            }
+        }
+        for (std::int64_t t = 0; t < terms; ++t) {
+            const auto [first, right] = at(t);
+            const char *a = reinterpret_cast<const char*>(first), *b = reinterpret_cast<const char*>(right);
+            for (std::int64_t k = 0; k < steps; ++k, a += 64, b += 2048) {
+                _tile_loadd(6, b, 128);
+                _tile_loadd(4, a, a_row);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_loadd(7, b + 64, 128);
+                _tile_dpbf16ps(1, 4, 7);
+                if constexpr (two) {
+                    _tile_loadd(5, a + tile_rows * a_row, a_row);
+                    _tile_dpbf16ps(2, 5, 6);
+                    _tile_dpbf16ps(3, 5, 7);
+                }
+            }
+        }
+        _tile_stored(0, c, c_row);
+        _tile_stored(1, c + 16, c_row);
+        if constexpr (two) {
+            _tile_stored(2, lower, c_row);
+            _tile_stored(3, lower + 16, c_row);
+        }
+        asm volatile("" ::: "memory");
+    }
+
+    std::int64_t rows_ = 0;
+};
+
+/// 32 sums as neighbours in bf16, to nearest even.
+[[gnu::always_inline]] inline void store_rounded(bf16* to, const float* from) {
+    const __m512 low = _mm512_loadu_ps(from), high = _mm512_loadu_ps(from + 16);
+    const auto both = _mm512_cvtne2ps_pbh(high, low);
+    std::memcpy(static_cast<void*>(to), &both, sizeof both);
+}
+
+/// Rows of 16 pairs, `from_row` pairs apart, as columns: to[c * to_row + r] = from[r * from_row + c].
+inline void transpose_pairs(const Bf16Pair* from, std::int64_t from_row, Bf16Pair* to, std::int64_t to_row) {
+    __m512i a[16], b[16];
+    repeated<16>([&](auto i) { a[i] = _mm512_loadu_si512(from + static_cast<std::int64_t>(i) * from_row); });
+    repeated<8>([&](auto i) {
+        b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+    });
+    repeated<4>([&](auto i) {
+        a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
+        a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
+        a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+        a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+    });
+    // a[4 i + j]: of rows 4 i .. 4 i + 3 the columns j, j + 4, j + 8, j + 12, 128 bits each
+    repeated<4>([&](auto j) {
+        const __m512i x = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88), y = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xDD),
+                      z = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88),
+                      w = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xDD);
+        _mm512_storeu_si512(to + static_cast<std::int64_t>(j) * to_row, _mm512_shuffle_i32x4(x, z, 0x88));
+        _mm512_storeu_si512(to + static_cast<std::int64_t>(j + 4) * to_row, _mm512_shuffle_i32x4(y, w, 0x88));
+        _mm512_storeu_si512(to + static_cast<std::int64_t>(j + 8) * to_row, _mm512_shuffle_i32x4(x, z, 0xDD));
+        _mm512_storeu_si512(to + static_cast<std::int64_t>(j + 12) * to_row, _mm512_shuffle_i32x4(y, w, 0xDD));
+    });
+}
+
+/// Rows 2k and 2k + 1 of `from` [2, 32] as a row of 32 pairs.
+[[gnu::always_inline]] inline void interleave(const bf16* first, const bf16* second, Bf16Pair* to) {
+    const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
+    // 16-bit values are interleaved within 128 bits; the quarters are then put in order
+    const __m512i low = _mm512_unpacklo_epi16(a, b), high = _mm512_unpackhi_epi16(a, b);
+    const __m512i from_low = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11),
+                  from_high = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+    _mm512_storeu_si512(to, _mm512_permutex2var_epi64(low, from_low, high));
+    _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi64(low, from_high, high));
+}
+
+#endif
+
+}  // namespace bf::cpu
