@@ -170,6 +170,42 @@ template <std::size_t n, class F>
     (std::make_index_sequence<n>());
 }
 
+/// to[j * to_row + i] = from[i * from_row + j] for i, j < lanes<T>.
+template <class T>
+void transpose_lanes(const T* from, std::int64_t from_row, T* to, std::int64_t to_row) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) {
+        __m512i a[16], b[16];
+        repeated<16>([&](auto i) { a[i] = _mm512_loadu_si512(from + static_cast<std::int64_t>(i) * from_row); });
+        repeated<8>([&](auto i) {
+            b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+            b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+        });
+        repeated<4>([&](auto i) {
+            a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
+            a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+            a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+        });
+        // a[4 i + j]: of rows 4 i .. 4 i + 3 the columns j, j + 4, j + 8, j + 12, 128 bits each
+        repeated<4>([&](auto j) {
+            const __m512i even = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88),
+                          odd = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xDD),
+                          even_below = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88),
+                          odd_below = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xDD);
+            T* const out = to + static_cast<std::int64_t>(j) * to_row;
+            _mm512_storeu_si512(out, _mm512_shuffle_i32x4(even, even_below, 0x88));
+            _mm512_storeu_si512(out + 4 * to_row, _mm512_shuffle_i32x4(odd, odd_below, 0x88));
+            _mm512_storeu_si512(out + 8 * to_row, _mm512_shuffle_i32x4(even, even_below, 0xDD));
+            _mm512_storeu_si512(out + 12 * to_row, _mm512_shuffle_i32x4(odd, odd_below, 0xDD));
+        });
+        return;
+    }
+#endif
+    for (std::int64_t i = 0; i < lanes<T>; ++i)
+        for (std::int64_t j = 0; j < lanes<T>; ++j) to[j * to_row + i] = from[i * from_row + j];
+}
+
 /// Rows and columns of the block that fits the registers: two vectors wide, one register for the value that is
 /// multiplied and two for the vectors it meets.
 inline constexpr std::int64_t block_rows = vector_registers == 32 ? 14 : 6;

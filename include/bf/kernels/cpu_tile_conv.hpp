@@ -165,52 +165,61 @@ inline void fill_planes(const Sliding& s, const Strip& strip, const bf16* x, std
     }
 }
 
-/// Weights as the right side of products: blocks of 32 output channels, in each the taps of a set with their input
-/// channels as pairs. at(out, in, tap) is a weight.
-template <class At>
-Tensor tile_weights(const Sliding& s, const Sliding::Set& set, At&& at) {
-    const std::int64_t blocks = (s.out_channels + 31) / 32, pairs = s.channels / 2,
-                       taps = static_cast<std::int64_t>(set.taps.size());
-    const Tensor packed = Tensor::empty({blocks, taps * pairs, 32}, {.dtype = dtype_of<Bf16Pair>});
-    parallel_for(blocks * pairs, 16, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-            const std::int64_t first = i / pairs * 32, pair = i % pairs,
-                               count = std::min<std::int64_t>(32, s.out_channels - first);
-            Bf16Pair* to = packed.data<Bf16Pair>() + (i / pairs * taps * pairs + pair) * 32;
-            for (std::int64_t o = 0; o < 32; ++o)
-                for (std::int64_t t = 0; t < taps; ++t) {
-                    const std::int64_t tap = set.taps[static_cast<std::size_t>(t)].index;
-                    to[t * pairs * 32 + o] =
-                        o < count ? pair_of(bf16(at(first + o, 2 * pair, tap)), bf16(at(first + o, 2 * pair + 1, tap)))
-                                  : 0;
-                }
-        }
-    });
-    return packed;
-}
-
 /// dw [outs, in, taps] = the sum over `parts` of sums [parts, taps, in, width], in order.
 template <class T>
 void join_sums(const T* sums, std::int64_t parts, std::int64_t taps, std::int64_t in, std::int64_t width,
                std::int64_t outs, T* dw) {
-    parallel_for((outs + lanes<T> - 1) / lanes<T>, 1, [&](std::int64_t task, std::int64_t) {
-        const std::int64_t first = task * lanes<T>, count = std::min(lanes<T>, outs - first);
-        const Tensor scratch = Tensor::empty({taps, lanes<T>}, {.dtype = dtype_of<T>});
-        T* made = scratch.data<T>();
-        for (std::int64_t c = 0; c < in; ++c) {
-            for (std::int64_t t = 0; t < taps; ++t) {
+    const std::int64_t row = in * taps, blocks = (row + lanes<T> - 1) / lanes<T>;
+    parallel_for((outs + lanes<T> - 1) / lanes<T> * blocks, 64, [&](std::int64_t begin, std::int64_t end) {
+        alignas(64) T made[lanes<T> * lanes<T>], turned[lanes<T> * lanes<T>];
+        for (std::int64_t i = begin; i < end; ++i) {
+            const std::int64_t out = i / blocks * lanes<T>, first = i % blocks * lanes<T>,
+                               count = std::min(lanes<T>, row - first), rows = std::min(lanes<T>, outs - out);
+            for (std::int64_t j = 0; j < count; ++j) {
+                const std::int64_t c = (first + j) / taps, t = (first + j) % taps;
                 Vector<T> total{};
                 for (std::int64_t part = 0; part < parts; ++part)
-                    total += load(sums + ((part * taps + t) * in + c) * width + first);
-                store(made + t * lanes<T>, total);
+                    total += load(sums + ((part * taps + t) * in + c) * width + out);
+                store(made + j * lanes<T>, total);
             }
-            for (std::int64_t o = 0; o < count; ++o)
-                for (std::int64_t t = 0; t < taps; ++t) dw[((first + o) * in + c) * taps + t] = made[t * lanes<T> + o];
+            T* to = dw + out * row + first;
+            if (count == lanes<T> && rows == lanes<T>) {
+                transpose_lanes(made, lanes<T>, to, row);
+                continue;
+            }
+            transpose_lanes(made, lanes<T>, turned, lanes<T>);
+            for (std::int64_t o = 0; o < rows; ++o) std::copy_n(turned + o * lanes<T>, count, to + o * row);
         }
     });
 }
 
 #ifdef BF_HAVE_TILES
+
+/// Weights as the right side of products: blocks of 32 output channels, in each the taps of a set with their input
+/// channels as pairs. read(out, in, values) gives values [32 in, taps of the kernel, 32 out] from these channels on.
+template <class Read>
+Tensor tile_weights(const Sliding& s, const Sliding::Set& set, std::int64_t kernel_taps, Read&& read) {
+    const std::int64_t blocks = (s.out_channels + 31) / 32, groups = s.channels / 32, pairs = s.channels / 2,
+                       taps = static_cast<std::int64_t>(set.taps.size());
+    const Tensor packed = Tensor::empty({blocks, taps * pairs, 32}, {.dtype = dtype_of<Bf16Pair>});
+    parallel_for(taps ? blocks * groups : 0, 1, [&](std::int64_t i, std::int64_t) {
+        const Tensor scratch = Tensor::empty({32, kernel_taps, 32}, {.dtype = DType::f32});
+        const float* values = scratch.data<float>();
+        read(i / groups * 32, i % groups * 32, scratch.data<float>());
+        for (std::int64_t t = 0; t < taps; ++t) {
+            Bf16Pair* to = packed.data<Bf16Pair>() + (i / groups * taps * pairs + t * pairs + i % groups * 16) * 32;
+            const float* from = values + set.taps[static_cast<std::size_t>(t)].index * 32;
+            for (std::int64_t pair = 0; pair < 16; ++pair, from += 2 * kernel_taps * 32)
+                for (std::int64_t o = 0; o < 32; o += 16, to += 16) {
+                    const __m256i a = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + o)),
+                                  b = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + kernel_taps * 32 + o));
+                    _mm512_storeu_si512(
+                        to, _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16)));
+                }
+        }
+    });
+    return packed;
+}
 
 /// y = the sums of a pass over x; weights are those of each set, as tile_weights() gives them.
 inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor>& weights, bf16* y) {
@@ -275,21 +284,33 @@ inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor
 
 inline void tile_forward(const ConvGeometry& g, const bf16* x, const float* w, bf16* y) {
     const Sliding s = slide_forward(joined(g));
-    const std::int64_t taps = g.kernel_h * g.kernel_w;
-    tile_slide(s, x,
-               {tile_weights(
-                   s, s.sets[0],
-                   [&](std::int64_t o, std::int64_t c, std::int64_t tap) { return w[(o * g.c_in + c) * taps + tap]; })},
-               y);
+    const std::int64_t taps = g.kernel_h * g.kernel_w, row = g.c_in * taps;
+    const auto read = [&](std::int64_t o, std::int64_t c, float* values) {
+        const std::int64_t count = std::min<std::int64_t>(32, g.c_out - o);
+        const float* from = w + o * row + c * taps;
+        std::int64_t done = 0;
+        for (; done + 16 <= count; done += 16)
+            for (std::int64_t j = 0; j < 32 * taps; j += 16)
+                transpose_lanes(from + done * row + j, row, values + j * 32 + done, 32);
+        for (; done < 32; ++done)
+            for (std::int64_t j = 0; j < 32 * taps; ++j)
+                values[j * 32 + done] = done < count ? from[done * row + j] : 0;
+    };
+    tile_slide(s, x, {tile_weights(s, s.sets[0], taps, read)}, y);
 }
 inline void tile_dx(const ConvGeometry& g, const bf16* dy, const float* w, bf16* dx) {
     const Sliding s = slide_backward(joined(g));
-    const std::int64_t taps = g.kernel_h * g.kernel_w;
+    const std::int64_t taps = g.kernel_h * g.kernel_w, row = g.c_in * taps;
+    const auto read = [&](std::int64_t c, std::int64_t o, float* values) {
+        const std::int64_t count = std::min<std::int64_t>(32, g.c_in - c);
+        for (std::int64_t i = 0; i < 32; ++i, values += taps * 32) {
+            const float* from = w + (o + i) * row + c * taps;
+            for (std::int64_t j = 0; j < 32; ++j)
+                for (std::int64_t t = 0; t < taps; ++t) values[t * 32 + j] = j < count ? from[j * taps + t] : 0;
+        }
+    };
     std::vector<Tensor> weights;
-    for (const auto& set : s.sets)
-        weights.push_back(tile_weights(s, set, [&](std::int64_t c, std::int64_t o, std::int64_t tap) {
-            return w[(o * g.c_in + c) * taps + tap];
-        }));
+    for (const auto& set : s.sets) weights.push_back(tile_weights(s, set, taps, read));
     tile_slide(s, dy, weights, dx);
 }
 
@@ -304,7 +325,7 @@ inline void turn_planes(const bf16* from, std::int64_t planes, std::int64_t plac
                     interleave(row, row + channels, pairs[k]);
                 }
                 for (std::int64_t half = 0; half < 32; half += 16)
-                    transpose_pairs(pairs[0] + half, 32, reinterpret_cast<Bf16Pair*>(to + (c + half) * places + p),
+                    transpose_lanes(pairs[0] + half, 32, reinterpret_cast<Bf16Pair*>(to + (c + half) * places + p),
                                     places / 2);
             }
 }
@@ -366,20 +387,24 @@ inline void tile_dw(const ConvGeometry& g, const bf16* x, const bf16* dy, float*
             turn_planes(planes.data<bf16>(), s.plane_count(), stride, count, turned.data<bf16>());
             fill_planes(gradient, strip, dy, 0, g.c_out, depth, copied.data<bf16>());
             pair_places(copied.data<bf16>(), depth, g.c_out, paired.data<Bf16Pair>());
-            for (std::int64_t block = 0; block < blocks; ++block)
-                for (std::int64_t t = 0; t < taps; ++t) {
-                    const Sliding::Tap& tap = s.sets[0].taps[static_cast<std::size_t>(t)];
-                    for (std::int64_t in = 0; in < count; in += 32) {
+            // places at once that lie in the first-level cache while all taps meet them
+            constexpr std::int64_t some = 256;
+            for (std::int64_t task = 0; task < blocks * count / 32; ++task)
+                for (std::int64_t place = 0; place < depth; place += some) {
+                    const std::int64_t block = task / (count / 32), in = task % (count / 32) * 32,
+                                       steps = std::min(some, depth - place) / tile_depth;
+                    const Bf16Pair* right = paired.data<Bf16Pair>() + (block * depth + place) / 2 * 32;
+                    const bf16* left = turned.data<bf16>() + in * stride + place;
+                    for (std::int64_t t = 0; t < taps; ++t) {
+                        const Sliding::Tap& tap = s.sets[0].taps[static_cast<std::size_t>(t)];
                         float* sum = sums + ((part * taps + t) * c + first + in) * outs + block * 32;
                         const auto at = [&](std::int64_t) {
-                            return std::pair(
-                                turned.data<bf16>() + (tap.plane * count + in) * stride + tap.y * row + tap.x,
-                                paired.data<Bf16Pair>() + block * depth / 2 * 32);
+                            return std::pair(left + tap.plane * count * stride + tap.y * row + tap.x, right);
                         };
-                        if (i == from)
-                            tiles.multiply<false>(32, 1, at, depth / tile_depth, 2 * stride, sum, 4 * outs);
+                        if (i == from && place == 0)
+                            tiles.multiply<false>(32, 1, at, steps, 2 * stride, sum, 4 * outs);
                         else
-                            tiles.multiply<true>(32, 1, at, depth / tile_depth, 2 * stride, sum, 4 * outs);
+                            tiles.multiply<true>(32, 1, at, steps, 2 * stride, sum, 4 * outs);
                     }
                 }
         }

@@ -121,32 +121,6 @@ class Tiles {
     std::memcpy(static_cast<void*>(to), &both, sizeof both);
 }
 
-/// Rows of 16 pairs, `from_row` pairs apart, as columns: to[c * to_row + r] = from[r * from_row + c].
-inline void transpose_pairs(const Bf16Pair* from, std::int64_t from_row, Bf16Pair* to, std::int64_t to_row) {
-    __m512i a[16], b[16];
-    repeated<16>([&](auto i) { a[i] = _mm512_loadu_si512(from + static_cast<std::int64_t>(i) * from_row); });
-    repeated<8>([&](auto i) {
-        b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
-        b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
-    });
-    repeated<4>([&](auto i) {
-        a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
-        a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
-        a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
-        a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
-    });
-    // a[4 i + j]: of rows 4 i .. 4 i + 3 the columns j, j + 4, j + 8, j + 12, 128 bits each
-    repeated<4>([&](auto j) {
-        const __m512i x = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88), y = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xDD),
-                      z = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88),
-                      w = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xDD);
-        _mm512_storeu_si512(to + static_cast<std::int64_t>(j) * to_row, _mm512_shuffle_i32x4(x, z, 0x88));
-        _mm512_storeu_si512(to + static_cast<std::int64_t>(j + 4) * to_row, _mm512_shuffle_i32x4(y, w, 0x88));
-        _mm512_storeu_si512(to + static_cast<std::int64_t>(j + 8) * to_row, _mm512_shuffle_i32x4(x, z, 0xDD));
-        _mm512_storeu_si512(to + static_cast<std::int64_t>(j + 12) * to_row, _mm512_shuffle_i32x4(y, w, 0xDD));
-    });
-}
-
 /// Rows 2k and 2k + 1 of `from` [2, 32] as a row of 32 pairs.
 [[gnu::always_inline]] inline void interleave(const bf16* first, const bf16* second, Bf16Pair* to) {
     const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
