@@ -389,9 +389,9 @@ inline void tile_dw(const ConvGeometry& g, const bf16* x, const bf16* dy, float*
             pair_places(copied.data<bf16>(), depth, g.c_out, paired.data<Bf16Pair>());
             // places at once that lie in the first-level cache while all taps meet them
             constexpr std::int64_t some = 256;
-            for (std::int64_t task = 0; task < blocks * count / 32; ++task)
+            for (std::int64_t piece = 0; piece < blocks * count / 32; ++piece)
                 for (std::int64_t place = 0; place < depth; place += some) {
-                    const std::int64_t block = task / (count / 32), in = task % (count / 32) * 32,
+                    const std::int64_t block = piece / (count / 32), in = piece % (count / 32) * 32,
                                        steps = std::min(some, depth - place) / tile_depth;
                     const Bf16Pair* right = paired.data<Bf16Pair>() + (block * depth + place) / 2 * 32;
                     const bf16* left = turned.data<bf16>() + in * stride + place;
