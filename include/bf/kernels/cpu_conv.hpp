@@ -22,6 +22,10 @@ inline bool use_winograd(const ConvGeometry& g, ConvAlgorithm algorithm, DType d
 inline bool use_tiles(const ConvGeometry& g, ConvAlgorithm algorithm, std::int64_t channels) {
     return g.groups == 1 && channels % 32 == 0 && algorithm != ConvAlgorithm::winograd && has_tiles();
 }
+/// Whether patches of an image with few channels are gathered for them.
+inline bool patches_fill_tiles(const ConvGeometry& g, ConvAlgorithm algorithm) {
+    return g.c_in < 8 && use_tiles(g, algorithm, 0);
+}
 /// How many rows of that many bytes a task takes at once: about 512 KiB, which stay in the second-level cache; of long
 /// rows more, so that weights, which then come from further away, meet enough of them.
 inline std::int64_t rows_at_once(std::int64_t bytes) {
@@ -127,40 +131,6 @@ void multiply_columns(const LeftSide<E>& a, std::int64_t depth, std::int64_t col
                 }
             multiply_block<false, E>(piece.count, runs, at, piece.depth, strides, rest, block_cols<T>);
             for (std::int64_t r = 0; r < piece.count; ++r) copy_values(rest + r * block_cols<T>, count, to + r * y_row);
-        }
-    }
-}
-
-/// Patches of output pixels begin .. begin + count: of each the pixels under taps tap0 .. tap0 + taps, `in` channels
-/// from `first` on; zeros for pixels outside of the image.
-template <class S, class T>
-void gather_patches(const ConvGeometry& g, const S* x, std::int64_t begin, std::int64_t count, std::int64_t tap0,
-                    std::int64_t taps, std::int64_t first, std::int64_t in, T* patches) {
-    const std::int64_t ho = g.h_out(), wo = g.w_out();
-    std::int64_t n = begin / (ho * wo), oy = begin / wo % ho, ox = begin % wo;
-    const bool whole_rows = tap0 % g.kernel_w == 0 && taps % g.kernel_w == 0 && in == g.c_in;
-    for (std::int64_t r = 0; r < count; ++r) {
-        const std::int64_t y0 = oy * g.stride - g.pad, x0 = ox * g.stride - g.pad;
-        const S* image = x + n * g.h * g.w * g.c_in + first;
-        if (whole_rows && x0 >= 0 && x0 + g.kernel_w <= g.w) {
-            const std::int64_t run = g.kernel_w * in;
-            for (std::int64_t ky = tap0 / g.kernel_w; ky < (tap0 + taps) / g.kernel_w; ++ky, patches += run)
-                if (y0 + ky >= 0 && y0 + ky < g.h)
-                    copy_values(image + ((y0 + ky) * g.w + x0) * g.c_in, run, patches);
-                else
-                    std::fill_n(patches, run, T(0));
-        } else {
-            for (std::int64_t tap = tap0; tap < tap0 + taps; ++tap, patches += in) {
-                const std::int64_t y = y0 + tap / g.kernel_w, at = x0 + tap % g.kernel_w;
-                if (y >= 0 && y < g.h && at >= 0 && at < g.w)
-                    copy_values(image + (y * g.w + at) * g.c_in, in, patches);
-                else
-                    std::fill_n(patches, in, T(0));
-            }
-        }
-        if (++ox == wo) {
-            ox = 0;
-            if (++oy == ho) oy = 0, ++n;
         }
     }
 }
@@ -389,8 +359,10 @@ inline void conv2d(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorithm,
         if (y.numel() == 0) return;
         const T* weights = w.data<T>();
 #ifdef BF_HAVE_TILES
-        if constexpr (std::is_same_v<S, bf16>)
+        if constexpr (std::is_same_v<S, bf16>) {
             if (use_tiles(g, algorithm, g.c_in)) return tile_forward(g, x.data<S>(), weights, y.data<S>());
+            if (patches_fill_tiles(g, algorithm)) return patch_forward(g, x.data<S>(), weights, y.data<S>());
+        }
 #endif
         if (use_winograd(g, algorithm, w.dtype())) return winograd_forward(g, x.data<S>(), weights, false, y.data<S>());
         if constexpr (std::is_same_v<S, T>) {
@@ -441,8 +413,10 @@ inline void conv2d_dw(Context& ctx, const ConvGeometry& g, ConvAlgorithm algorit
         using T = Compute<S>;
         T* to = dw.data<T>();
 #ifdef BF_HAVE_TILES
-        if constexpr (std::is_same_v<S, bf16>)
+        if constexpr (std::is_same_v<S, bf16>) {
             if (use_tiles(g, algorithm, g.c_in)) return tile_dw(g, x.data<S>(), dy.data<S>(), to);
+            if (patches_fill_tiles(g, algorithm)) return patch_dw(g, x.data<S>(), dy.data<S>(), to);
+        }
 #endif
         if (use_winograd(g, algorithm, dw.dtype())) return winograd_dw(g, x.data<S>(), dy.data<S>(), to);
         if constexpr (std::is_same_v<S, T>) {

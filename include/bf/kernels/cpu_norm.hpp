@@ -69,26 +69,29 @@ void channel_map(const Op& op, const Tensor& out, const Inputs<S, Op>& in) {
     using T = Compute<S>;
     const std::int64_t rows = out.channel_rows().dim(0), channels = out.channel_rows().dim(1);
     const ChannelValues<T, Op> values(op, channels);
-    const bool past_cache = out.bytes() >= past_cache_bytes && channels % lanes<T> == 0 && std::is_same_v<S, T>;
+    const bool past_cache =
+        out.bytes() >= past_cache_bytes && channels * static_cast<std::int64_t>(sizeof(S)) % vector_bytes == 0;
     parallel_for(rows, chunk_rows(rows, channels), [=, channel = values.at(), y = out.data<S>()](auto begin, auto end) {
-        const auto write = [&](std::int64_t r, S* to) {
+        const auto write = [&](std::int64_t r, T* to) {
             each_channel(channels, [&](std::int64_t c) {
                 T x[Op::inputs];
                 repeated<Op::inputs>([&](std::size_t j) { x[j] = element_cast<T>(in[j][r * channels + c]); });
-                to[c] = element_cast<S>(op(channel[c], x));
+                to[c] = op(channel[c], x);
             });
         };
-        if constexpr (std::is_same_v<S, T>)
-            if (past_cache) {
-                const Tensor row = Tensor::empty({channels}, {.dtype = dtype_of<T>});
-                T* made = row.data<T>();
-                for (std::int64_t r = begin; r < end; ++r) {
-                    write(r, made);
-                    for (std::int64_t c = 0; c < channels; c += lanes<T>) stream(y + r * channels + c, load(made + c));
-                }
-                return finish_stream();
-            }
-        for (std::int64_t r = begin; r < end; ++r) write(r, y + r * channels);
+        // made as T first where it is rounded: loops that round too do not vectorise well
+        const Tensor row = Tensor::empty({channels}, {.dtype = dtype_of<T>});
+        T* made = row.data<T>();
+        if (past_cache) {
+            for (std::int64_t r = begin; r < end; ++r)
+                write(r, made), write_row<true>(made, channels, y + r * channels);
+            return finish_stream();
+        }
+        for (std::int64_t r = begin; r < end; ++r)
+            if constexpr (std::is_same_v<S, T>)
+                write(r, y + r * channels);
+            else
+                write(r, made), write_row<false>(made, channels, y + r * channels);
     });
 }
 

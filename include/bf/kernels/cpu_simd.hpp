@@ -117,6 +117,36 @@ void copy_values(const From* from, std::int64_t count, To* to) {
     }
 }
 
+/// Two vectors as neighbours in bf16, to nearest even; numbers too small for a normal float may become 0.
+[[gnu::always_inline]] inline void store_rounded(bf16* p, Vector<float> low, Vector<float> high, bool past_cache) {
+#if defined(__AVX512F__) && defined(__AVX512BF16__)
+    const auto both = (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+    if (past_cache)
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(p), both);
+    else
+        std::memcpy(static_cast<void*>(p), &both, sizeof both);
+#else
+    static_cast<void>(past_cache);
+    store(p, low);
+    store(p + lanes<float>, high);
+#endif
+}
+/// A row in its storage; past the cache only where it starts and ends with a line of it.
+template <bool past_cache, class S>
+void write_row(const Compute<S>* from, std::int64_t count, S* to) {
+    using T = Compute<S>;
+    constexpr std::int64_t step = std::is_same_v<S, T> ? lanes<T> : 2 * lanes<T>;
+    std::int64_t i = 0;
+    for (; i + step <= count; i += step)
+        if constexpr (!std::is_same_v<S, T>)
+            store_rounded(to + i, load(from + i), load(from + i + lanes<T>), past_cache);
+        else if constexpr (past_cache)
+            stream(to + i, load(from + i));
+        else
+            store(to + i, load(from + i));
+    for (; i < count; i += lanes<T>) store(to + i, load(from + i, count - i), count - i);
+}
+
 template <class T>
 [[gnu::always_inline]] inline Vector<T> broadcast(T value) {
     return value - Vector<T>{};  // unlike value + 0 no work: that would turn -0 into 0

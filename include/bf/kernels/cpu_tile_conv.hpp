@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "bf/core/parallel.hpp"
+#include "bf/kernels/cpu_patches.hpp"
 #include "bf/kernels/cpu_tiles.hpp"
 #include "bf/kernels/table.hpp"
 
@@ -271,10 +272,7 @@ inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor
                                            ox = set.x + column * s.out_step;
                         bf16* to = y + ((n * s.out_h + oy) * s.out_w + ox) * s.out_channels + block * 32;
                         for (; r < inside; ++r, to += s.out_step * s.out_channels)
-                            if (count == 32)
-                                store_rounded(to, sums + r * 32);
-                            else
-                                copy_values(sums + r * 32, count, to);
+                            write_row<false>(sums + r * 32, count, to);
                         r = end;
                     }
                 }
@@ -410,6 +408,43 @@ inline void tile_dw(const ConvGeometry& g, const bf16* x, const bf16* dy, float*
         }
     });
     join_sums(sums, parts, taps, c, outs, g.c_out, dw);
+}
+
+/// A convolution over few channels as one of 1x1: those of all taps lie side by side, with zeros up to whole steps.
+inline ConvGeometry over_patches(const ConvGeometry& g) {
+    const std::int64_t values = (g.kernel_h * g.kernel_w * g.c_in + 31) / 32 * 32;
+    return {1, values, g.n * g.h_out(), g.w_out(), g.c_out, 1, 1, 1, 0, 1};
+}
+inline Tensor tile_patches(const ConvGeometry& g, const bf16* x) {
+    const ConvGeometry over = over_patches(g);
+    const std::int64_t taps = g.kernel_h * g.kernel_w, row = over.c_in, values = taps * g.c_in;
+    const Tensor patches = Tensor::empty({over.h * over.w, row}, {.dtype = DType::bf16});
+    parallel_for(patches.dim(0), 1024, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t r = begin; r < end; ++r) {
+            bf16* to = patches.data<bf16>() + r * row;
+            gather_patches(g, x, r, 1, 0, taps, 0, g.c_in, to);
+            std::fill(to + values, to + row, bf16());
+        }
+    });
+    return patches;
+}
+/// f(place in w [O, C, kh, kw], place in that of over_patches()) for each weight.
+template <class F>
+void each_patch_weight(const ConvGeometry& g, F&& f) {
+    const std::int64_t taps = g.kernel_h * g.kernel_w, row = over_patches(g).c_in;
+    for (std::int64_t o = 0; o < g.c_out; ++o)
+        for (std::int64_t c = 0; c < g.c_in; ++c)
+            for (std::int64_t tap = 0; tap < taps; ++tap) f((o * g.c_in + c) * taps + tap, o * row + tap * g.c_in + c);
+}
+inline void patch_forward(const ConvGeometry& g, const bf16* x, const float* w, bf16* y) {
+    const Tensor weights = Tensor::zeros({g.c_out, over_patches(g).c_in});
+    each_patch_weight(g, [&](std::int64_t from, std::int64_t to) { weights.data<float>()[to] = w[from]; });
+    tile_forward(over_patches(g), tile_patches(g, x).data<bf16>(), weights.data<float>(), y);
+}
+inline void patch_dw(const ConvGeometry& g, const bf16* x, const bf16* dy, float* dw) {
+    const Tensor gradient = Tensor::empty({g.c_out, over_patches(g).c_in});
+    tile_dw(over_patches(g), tile_patches(g, x).data<bf16>(), dy, gradient.data<float>());
+    each_patch_weight(g, [&](std::int64_t to, std::int64_t from) { dw[to] = gradient.data<float>()[from]; });
 }
 
 #endif

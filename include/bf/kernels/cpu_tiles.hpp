@@ -114,13 +114,6 @@ class Tiles {
     std::int64_t rows_ = 0;
 };
 
-/// 32 sums as neighbours in bf16, to nearest even.
-[[gnu::always_inline]] inline void store_rounded(bf16* to, const float* from) {
-    const __m512 low = _mm512_loadu_ps(from), high = _mm512_loadu_ps(from + 16);
-    const auto both = _mm512_cvtne2ps_pbh(high, low);
-    std::memcpy(static_cast<void*>(to), &both, sizeof both);
-}
-
 /// Rows 2k and 2k + 1 of `from` [2, 32] as a row of 32 pairs.
 [[gnu::always_inline]] inline void interleave(const bf16* first, const bf16* second, Bf16Pair* to) {
     const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
