@@ -196,27 +196,35 @@ void join_sums(const T* sums, std::int64_t parts, std::int64_t taps, std::int64_
 
 #ifdef BF_HAVE_TILES
 
-/// Weights as the right side of products: blocks of 32 output channels, in each the taps of a set with their input
-/// channels as pairs. read(out, in, values) gives values [32 in, taps of the kernel, 32 out] from these channels on.
+/// Weights of each set as the right side of products: blocks of 32 output channels, in each the taps of the set with
+/// their input channels as pairs. read(out, in, values) gives values [32 in, taps of the kernel, 32 out] from these
+/// channels on.
 template <class Read>
-Tensor tile_weights(const Sliding& s, const Sliding::Set& set, std::int64_t kernel_taps, Read&& read) {
-    const std::int64_t blocks = (s.out_channels + 31) / 32, groups = s.channels / 32, pairs = s.channels / 2,
-                       taps = static_cast<std::int64_t>(set.taps.size());
-    const Tensor packed = Tensor::empty({blocks, taps * pairs, 32}, {.dtype = dtype_of<Bf16Pair>});
-    parallel_for(taps ? blocks * groups : 0, 1, [&](std::int64_t i, std::int64_t) {
+std::vector<Tensor> tile_weights(const Sliding& s, std::int64_t kernel_taps, Read&& read) {
+    const std::int64_t blocks = (s.out_channels + 31) / 32, groups = s.channels / 32, pairs = s.channels / 2;
+    std::vector<Tensor> packed;
+    for (const auto& set : s.sets)
+        packed.push_back(Tensor::empty({blocks, static_cast<std::int64_t>(set.taps.size()) * pairs, 32},
+                                       {.dtype = dtype_of<Bf16Pair>}));
+    parallel_for(blocks * groups, 1, [&](std::int64_t i, std::int64_t) {
+        const std::int64_t block = i / groups, group = i % groups;
         const Tensor scratch = Tensor::empty({32, kernel_taps, 32}, {.dtype = DType::f32});
         const float* values = scratch.data<float>();
-        read(i / groups * 32, i % groups * 32, scratch.data<float>());
-        for (std::int64_t t = 0; t < taps; ++t) {
-            Bf16Pair* to = packed.data<Bf16Pair>() + (i / groups * taps * pairs + t * pairs + i % groups * 16) * 32;
-            const float* from = values + set.taps[static_cast<std::size_t>(t)].index * 32;
-            for (std::int64_t pair = 0; pair < 16; ++pair, from += 2 * kernel_taps * 32)
-                for (std::int64_t o = 0; o < 32; o += 16, to += 16) {
-                    const __m256i a = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + o)),
-                                  b = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + kernel_taps * 32 + o));
-                    _mm512_storeu_si512(
-                        to, _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16)));
-                }
+        read(block * 32, group * 32, scratch.data<float>());
+        for (std::size_t k = 0; k < packed.size(); ++k) {
+            Bf16Pair* to = packed[k].data<Bf16Pair>() + block * packed[k].dim(1) * 32 + group * 16 * 32;
+            for (const auto& tap : s.sets[k].taps) {
+                const float* from = values + tap.index * 32;
+                for (std::int64_t pair = 0; pair < 16; ++pair, from += 2 * kernel_taps * 32)
+                    for (std::int64_t o = 0; o < 32; o += 16) {
+                        const auto a = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + o)),
+                                   b = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + kernel_taps * 32 + o));
+                        _mm512_storeu_si512(
+                            to + pair * 32 + o,
+                            _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16)));
+                    }
+                to += pairs * 32;
+            }
         }
     });
     return packed;
@@ -227,6 +235,8 @@ inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor
     const std::int64_t width = s.width(), c = s.channels, steps = c / tile_depth;
     const bool in_place = s.n == 1 && s.in_step == 1 && s.planes[0].y == 0 && s.planes[0].x == 0 && s.span_y == 0 &&
                           s.span_x == 0 && s.rows == s.h && s.cols == s.w;
+    const bool past_cache = s.out_channels % 32 == 0 &&
+                            static_cast<std::size_t>(s.n * s.out_h * s.out_w * s.out_channels * 2) >= past_cache_bytes;
     // planes of about 512 KiB
     const std::vector<Strip> strips = strips_of(s, (256 << 10) / (c * s.plane_count()));
     const auto strip_count = static_cast<std::int64_t>(strips.size()), blocks = (s.out_channels + 31) / 32;
@@ -272,11 +282,15 @@ inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor
                                            ox = set.x + column * s.out_step;
                         bf16* to = y + ((n * s.out_h + oy) * s.out_w + ox) * s.out_channels + block * 32;
                         for (; r < inside; ++r, to += s.out_step * s.out_channels)
-                            write_row<false>(sums + r * 32, count, to);
+                            if (past_cache)
+                                write_row<true>(sums + r * 32, count, to);
+                            else
+                                write_row<false>(sums + r * 32, count, to);
                         r = end;
                     }
                 }
             }
+        finish_stream();
     });
 }
 
@@ -294,7 +308,7 @@ inline void tile_forward(const ConvGeometry& g, const bf16* x, const float* w, b
             for (std::int64_t j = 0; j < 32 * taps; ++j)
                 values[j * 32 + done] = done < count ? from[done * row + j] : 0;
     };
-    tile_slide(s, x, {tile_weights(s, s.sets[0], taps, read)}, y);
+    tile_slide(s, x, tile_weights(s, taps, read), y);
 }
 inline void tile_dx(const ConvGeometry& g, const bf16* dy, const float* w, bf16* dx) {
     const Sliding s = slide_backward(joined(g));
@@ -307,9 +321,7 @@ inline void tile_dx(const ConvGeometry& g, const bf16* dy, const float* w, bf16*
                 for (std::int64_t t = 0; t < taps; ++t) values[t * 32 + j] = j < count ? from[j * taps + t] : 0;
         }
     };
-    std::vector<Tensor> weights;
-    for (const auto& set : s.sets) weights.push_back(tile_weights(s, set, taps, read));
-    tile_slide(s, dy, weights, dx);
+    tile_slide(s, dy, tile_weights(s, taps, read), dx);
 }
 
 /// Planes [places, channels] with places along the rows: to [planes, channels, places].
@@ -410,20 +422,41 @@ inline void tile_dw(const ConvGeometry& g, const bf16* x, const bf16* dy, float*
     join_sums(sums, parts, taps, c, outs, g.c_out, dw);
 }
 
+/// The first n of 32 lanes.
+inline __mmask32 mask_of(std::int64_t n) {
+    return n >= 32 ? ~__mmask32{0} : n <= 0 ? __mmask32{0} : static_cast<__mmask32>((std::uint32_t{1} << n) - 1);
+}
 /// A convolution over few channels as one of 1x1: those of all taps lie side by side, with zeros up to whole steps.
 inline ConvGeometry over_patches(const ConvGeometry& g) {
     const std::int64_t values = (g.kernel_h * g.kernel_w * g.c_in + 31) / 32 * 32;
     return {1, values, g.n * g.h_out(), g.w_out(), g.c_out, 1, 1, 1, 0, 1};
 }
 inline Tensor tile_patches(const ConvGeometry& g, const bf16* x) {
-    const ConvGeometry over = over_patches(g);
-    const std::int64_t taps = g.kernel_h * g.kernel_w, row = over.c_in, values = taps * g.c_in;
-    const Tensor patches = Tensor::empty({over.h * over.w, row}, {.dtype = DType::bf16});
-    parallel_for(patches.dim(0), 1024, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t row = over_patches(g).c_in, ho = g.h_out(), wo = g.w_out(), run = g.kernel_w * g.c_in,
+                       padded = ((wo - 1) * g.stride + g.kernel_w) * g.c_in;
+    const std::int64_t from = std::min(g.pad * g.c_in, padded), count = std::min(g.w * g.c_in, padded - from);
+    const Tensor patches = Tensor::empty({g.n * ho * wo, row}, {.dtype = DType::bf16});
+    parallel_for(g.n * ho, 8, [&](std::int64_t begin, std::int64_t end) {
+        // a row of the image between its zeros, and room for loads behind it
+        const Tensor line = Tensor::zeros({padded + 32}, {.dtype = DType::bf16});
         for (std::int64_t r = begin; r < end; ++r) {
-            bf16* to = patches.data<bf16>() + r * row;
-            gather_patches(g, x, r, 1, 0, taps, 0, g.c_in, to);
-            std::fill(to + values, to + row, bf16());
+            bf16* const to = patches.data<bf16>() + r * wo * row;
+            for (std::int64_t ky = 0; ky < g.kernel_h; ++ky) {
+                const std::int64_t y = r % ho * g.stride - g.pad + ky;
+                if (y >= 0 && y < g.h)
+                    copy_values(x + (r / ho * g.h + y) * g.w * g.c_in, count, line.data<bf16>() + from);
+                else
+                    std::fill_n(line.data<bf16>() + from, count, bf16());
+                // behind the last row of the kernel the zeros up to a whole step
+                const std::int64_t values = ky + 1 < g.kernel_h ? run : row - ky * run;
+                for (std::int64_t i = 0; i < values; i += 32) {
+                    const auto read = mask_of(run - i), written = mask_of(values - i);
+                    for (std::int64_t j = 0; j < wo; ++j)
+                        _mm512_mask_storeu_epi16(
+                            to + j * row + ky * run + i, written,
+                            _mm512_maskz_loadu_epi16(read, line.data<bf16>() + j * g.stride * g.c_in + i));
+                }
+            }
         }
     });
     return patches;
