@@ -6,6 +6,7 @@
 
 #include "bf/base/version.hpp"
 #include "bf/core/parallel.hpp"
+#include "bf/kernels/cpu_backend.hpp"
 #include "bf/models/network.hpp"
 #include "bf/train/metrics.hpp"
 #include "commands.hpp"
@@ -37,8 +38,8 @@ double memory_gib() {
 
 std::string build_facts() {
     return concat("bf ", version, ", ", Eigen::SimdInstructionSetsInUse(), ", Eigen ", EIGEN_WORLD_VERSION, ".",
-                  EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION, ", compiler ", __VERSION__, ", devices: ", devices,
-                  "; on ", processor(), ", ", std::thread::hardware_concurrency(), " threads");
+                  EIGEN_MAJOR_VERSION, ".", EIGEN_MINOR_VERSION, ", ", cpu_backend().str(), ", compiler ", __VERSION__,
+                  ", devices: ", devices, "; on ", processor(), ", ", std::thread::hardware_concurrency(), " threads");
 }
 
 int run_info(bool json) {
@@ -47,6 +48,9 @@ int run_info(bool json) {
         r.put("version", version)
             .put("simd", Eigen::SimdInstructionSetsInUse())
             .put("compiler", __VERSION__)
+            .put("cpu_backend", cpu_backend().str())
+            .put("onednn", cpu_backend().onednn)
+            .put("onednn_used_for", cpu_backend().used_for)
             .put("processor", processor())
             .put("threads", static_cast<double>(cpu_pool().threads()))
             .put("memory_gib", memory_gib());

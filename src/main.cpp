@@ -7,6 +7,7 @@
 #include <new>
 
 #include "bf/base/error.hpp"
+#include "bf/kernels/cpu_backend.hpp"
 #include "commands.hpp"
 #include "config_toml.hpp"
 
@@ -507,6 +508,7 @@ int main(int argc, char** argv) {
     std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of the write, with message and clean-up
     try {
         app.parse(argc, argv);
+        bf::cpu_backend();  // a wrong BF_CPU_CONV is told before any work
         return chosen();
     } catch (const CLI::CallForHelp& c) {
         return app.exit(c);

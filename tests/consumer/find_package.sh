@@ -1,5 +1,6 @@
 #!/bin/sh
-# An outside project finds the installed package, and add_subdirectory gives it the same target names.
+# An outside project finds the installed package, and add_subdirectory gives it the same target names, there without
+# oneDNN whatever the machine has.
 # Usage: find_package.sh REPOSITORY BUILD_FOLDER COMPILER GENERATOR
 set -e
 out=$(mktemp -d)
@@ -18,7 +19,7 @@ if nm -C "$out"/prefix/lib*/libbf_cpu.a "$out"/prefix/lib*/*/libbf_cpu.a 2>/dev/
 fi
 for way in installed subdirectory; do
     quiet cmake -S "$1/tests/consumer/find_package" -B "$out/$way" -G "$4" -DCMAKE_CXX_COMPILER="$3" \
-        -DCMAKE_PREFIX_PATH="$out/prefix" -DWAY=$way -DBF_SOURCE="$1"
+        -DCMAKE_PREFIX_PATH="$out/prefix" -DWAY=$way -DBF_SOURCE="$1" -DBF_ONEDNN=OFF
     quiet cmake --build "$out/$way" --target consumer
     "$out/$way/consumer"
 done

@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "bf/io/npy.hpp"
+#include "bf/kernels/cpu_backend.hpp"
 #include "bf/train/metrics.hpp"
 #include "config_toml.hpp"
 
@@ -27,6 +28,7 @@ TEST_F(Program, HelpAndVersion) {
     EXPECT_TRUE(has(run("train --help-config").output, "broadface.queue"));
     EXPECT_TRUE(has(run("--version").output, "Eigen"));
     EXPECT_TRUE(has(run("info").output, "r100"));
+    EXPECT_TRUE(has(run("info").output, bf::cpu_backend().str()));
     const Outcome doctor = run("doctor");
     EXPECT_EQ(doctor.code, 0) << doctor.output;
     EXPECT_TRUE(has(doctor.output, "training: on the cpu yes")) << doctor.output;
@@ -46,6 +48,7 @@ TEST_F(Program, WrongUseIsCodeTwoWithTheNearestName) {
     expect(run(""), "bf --help");
     expect(run("trian x.toml"), "did you mean train?");
     expect(run("train --resmue x"), "did you mean --resume?");
+    expect(run("info", "BF_CPU_CONV=fast "), "BF_CPU_CONV: got \"fast\", want auto, own or onednn");
     expect(run("train"), "want a configuration");
     expect(run("train " + (root / "none.toml").string()), "cannot be read");
     expect(run(train("--set batch_sise=4")), "did you mean batch_size?");

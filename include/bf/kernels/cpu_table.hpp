@@ -8,17 +8,16 @@
 #include "bf/kernels/cpu_update.hpp"
 #include "bf/kernels/dispatch.hpp"
 
+// Compiled, cpu_table() is src/cpu_backend.cpp's, where another library may stand in for some of these kernels.
 #ifdef BF_COMPILED_CPU
-#define BF_TABLE_INLINE
+#define BF_OWN_TABLE const KernelTable& own_cpu_table()
 #else
-#define BF_TABLE_INLINE inline
+#define BF_OWN_TABLE inline const KernelTable& cpu_table()
 #endif
 
 namespace bf {
 
-const KernelTable& cpu_table();
-
-BF_TABLE_INLINE const KernelTable& cpu_table() {
+BF_OWN_TABLE {
 #define BF_ENTRY(name) .name = cpu::name,
     static const KernelTable table{BF_KERNELS(BF_ENTRY)};
 #undef BF_ENTRY
@@ -26,3 +25,5 @@ BF_TABLE_INLINE const KernelTable& cpu_table() {
 }
 
 }  // namespace bf
+
+#undef BF_OWN_TABLE
