@@ -1,5 +1,6 @@
 // Convolution rates at IResNet's shapes: effective GFLOP/s (2 x multiply-accumulates of the direct formula) of each
-// pass, beside a plain Eigen GEMM of the same FLOP count and a naive seven-loop convolution, in one run, in turns.
+// pass, beside a plain Eigen GEMM of the same FLOP count and a naive seven-loop convolution, in one run, in turns;
+// where the build has oneDNN, its rates too.
 #include <Eigen/Core>
 #include <algorithm>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "bf/core/parallel.hpp"
+#include "bf/kernels/cpu_backend.hpp"
 #include "bf/kernels/dispatch.hpp"
 
 namespace {
@@ -76,6 +78,7 @@ ConvGeometry geometry(std::int64_t n, std::int64_t in, std::int64_t side, std::i
 int main(int argc, char** argv) {
     std::int64_t batch = 8;
     int repeats = 7;
+    bf::DType dtype = bf::DType::f32;
     std::string json;
     for (int i = 1; i < argc; ++i) {
         const std::string arg = argv[i];
@@ -84,10 +87,12 @@ int main(int argc, char** argv) {
             batch = std::atoll(argv[++i]);
         else if (arg == "--repeats" && value)
             repeats = std::atoi(argv[++i]);
+        else if (arg == "--bf16")
+            dtype = bf::DType::bf16;
         else if (arg == "--json" && value)
             json = argv[++i];
         else {
-            std::printf("usage: bench_conv [--batch N] [--repeats N] [--json FILE]\n");
+            std::printf("usage: bench_conv [--batch N] [--repeats N] [--bf16] [--json FILE]\n");
             return arg == "--help" ? 0 : 2;
         }
     }
@@ -103,16 +108,27 @@ int main(int argc, char** argv) {
         {"256@28 3x3 s2", geometry(batch, 256, 28, 256, 3, 2), false},
         {"64-128@56 1x1 s2", geometry(batch, 64, 56, 128, 1, 2), false},
     };
-    std::printf("threads %d, batch %d, f32, medians of %d; GFLOP/s effective (ratio to Eigen GEMM of equal FLOP)\n",
-                bf::cpu_pool().threads(), static_cast<int>(batch), repeats);
+    std::vector<bf::CpuConv> choices{bf::CpuConv::own};
+    const std::string onednn = bf::cpu_backend().onednn;
+    if (!onednn.empty()) choices.push_back(bf::CpuConv::onednn);
+    std::printf(
+        "threads %d, batch %d, images in %s, medians of %d; GFLOP/s effective (ratio to Eigen GEMM of equal FLOP in "
+        "f32)\n",
+        bf::cpu_pool().threads(), static_cast<int>(batch), bf::name_of(dtype), repeats);
     std::printf("%-18s %10s %18s %18s %18s %8s\n", "layer", "GEMM", "forward", "dx", "dw", "naive");
     std::string rows;
     for (const Layer& layer : layers) {
         const ConvGeometry& g = layer.g;
         bf::Context ctx;
-        const Tensor x = filled({g.n, g.c_in, g.h, g.w}, Format::nhwc),
-                     w = filled({g.c_out, g.c_in, g.kernel_h, g.kernel_w}),
-                     y = filled({g.n, g.c_out, g.h_out(), g.w_out()}, Format::nhwc), dx = x.clone(), dw = w.clone();
+        const Tensor wide_x = filled({g.n, g.c_in, g.h, g.w}, Format::nhwc),
+                     wide_y = filled({g.n, g.c_out, g.h_out(), g.w_out()}, Format::nhwc),
+                     w = filled({g.c_out, g.c_in, g.kernel_h, g.kernel_w}), dw = w.clone();
+        const auto images = [&](const Tensor& wide) {
+            const Tensor t = Tensor::empty(wide.shape(), {dtype, bf::cpu_device, Format::nhwc});
+            bf::cpu_table().convert(ctx, wide, t);
+            return t;
+        };
+        const Tensor x = images(wide_x), y = images(wide_y), dx = x.clone();
         const double flop = 2.0 * static_cast<double>(g.macs());
         // a square GEMM on each thread, together of the same FLOP count
         const int threads = bf::cpu_pool().threads();
@@ -124,7 +140,11 @@ int main(int argc, char** argv) {
             c.emplace_back(side, side);
         }
         const double gemm_flop = 2.0 * static_cast<double>(side * side * side) * threads;
-        std::vector<double> gemm, forward, back, weight;
+        struct Rates {
+            std::vector<double> forward, back, weight;
+        };
+        std::vector<double> gemm;
+        std::vector<Rates> rates(choices.size());
         const auto automatic = bf::ConvAlgorithm::automatic;
         for (int r = -1; r < repeats; ++r) {
             const double t0 = seconds([&] {
@@ -133,26 +153,35 @@ int main(int argc, char** argv) {
                     c[i].noalias() = a[i] * b[i];
                 });
             });
-            const double t1 = seconds([&] { bf::cpu_table().conv2d(ctx, g, automatic, x, w, y); });
-            const double t2 = seconds([&] { bf::cpu_table().conv2d_dx(ctx, g, automatic, y, w, dx); });
-            const double t3 = seconds([&] { bf::cpu_table().conv2d_dw(ctx, g, automatic, x, y, dw); });
-            if (r < 0) continue;  // warm-up
-            gemm.push_back(1e-9 * gemm_flop / t0);
-            forward.push_back(1e-9 * flop / t1);
-            back.push_back(1e-9 * flop / t2);
-            weight.push_back(1e-9 * flop / t3);
+            if (r >= 0) gemm.push_back(1e-9 * gemm_flop / t0);
+            for (std::size_t i = 0; i < choices.size(); ++i) {
+                bf::choose_cpu_conv(choices[i]);
+                const double t1 = seconds([&] { bf::cpu_table().conv2d(ctx, g, automatic, x, w, y); });
+                const double t2 = seconds([&] { bf::cpu_table().conv2d_dx(ctx, g, automatic, y, w, dx); });
+                const double t3 = seconds([&] { bf::cpu_table().conv2d_dw(ctx, g, automatic, x, y, dw); });
+                if (r < 0) continue;  // warm-up
+                rates[i].forward.push_back(1e-9 * flop / t1);
+                rates[i].back.push_back(1e-9 * flop / t2);
+                rates[i].weight.push_back(1e-9 * flop / t3);
+            }
         }
-        const double base = median(gemm), naive = naive_rate(g, x, w, y);
-        std::printf("%-18s %10.0f %10.0f (%4.2fx) %10.0f (%4.2fx) %10.0f (%4.2fx) %8.2f\n", layer.name, base,
-                    median(forward), median(forward) / base, median(back), median(back) / base, median(weight),
-                    median(weight) / base, naive);
-        std::fflush(stdout);
-        char line[512];
-        std::snprintf(
-            line, sizeof line,
-            "%s\n  {\"layer\": \"%s\", \"gemm\": %.1f, \"forward\": %.1f, \"dx\": %.1f, \"dw\": %.1f, \"naive\": %.2f}",
-            rows.empty() ? "" : ",", layer.name, base, median(forward), median(back), median(weight), naive);
-        rows += line;
+        const double base = median(gemm), naive = naive_rate(g, wide_x, w, wide_y);
+        for (std::size_t i = 0; i < choices.size(); ++i) {
+            const double forward = median(rates[i].forward), back = median(rates[i].back),
+                         weight = median(rates[i].weight);
+            std::printf("%-18s %10.0f %10.0f (%4.2fx) %10.0f (%4.2fx) %10.0f (%4.2fx) %8.2f\n",
+                        i ? ("  oneDNN " + onednn).c_str() : layer.name, base, forward, forward / base, back,
+                        back / base, weight, weight / base, naive);
+            std::fflush(stdout);
+            char line[512];
+            std::snprintf(
+                line, sizeof line,
+                "%s\n  {\"layer\": \"%s\", \"kernels\": \"%s\", \"images\": \"%s\", \"gemm\": %.1f, \"forward\": "
+                "%.1f, \"dx\": %.1f, \"dw\": %.1f, \"naive\": %.2f}",
+                rows.empty() ? "" : ",", layer.name, i ? "oneDNN" : "own", bf::name_of(dtype), base, forward, back,
+                weight, naive);
+            rows += line;
+        }
     }
     if (!json.empty()) std::ofstream(json) << "[" << rows << "\n]\n";
 }
