@@ -3,6 +3,7 @@
 
 #include <atomic>
 
+#include "bf/kernels/cpu_tiles.hpp"
 #include "bf/kernels/dispatch.hpp"
 #ifdef BF_HAVE_ONEDNN
 #include "onednn_conv.hpp"
@@ -26,7 +27,9 @@ std::atomic<CpuConv>& chosen() {
 }
 
 #ifdef BF_HAVE_ONEDNN
-/// Whether oneDNN's bf16 is the faster one with AMX. In weight gradients its time goes into turning images around,
+/// Whether oneDNN has tiles of bf16 that our own kernels do not have in this build.
+bool has_more_tiles() { return onednn::has_amx() && !cpu::has_tiles(); }
+/// Whether oneDNN's bf16 is then the faster one. In weight gradients its time goes into turning images around,
 /// which small images and 1x1 kernels with a stride do not repay (benchmarks/conv.cpp).
 bool faster_in_bf16(const ConvGeometry& g, bool dw) {
     return !dw || (g.h_out() * g.w_out() > 64 && (g.kernel_h * g.kernel_w > 1 || g.stride == 1));
@@ -37,7 +40,7 @@ bool takes(const ConvGeometry& g, ConvAlgorithm algorithm, DType dtype, bool dw 
     switch (chosen().load(std::memory_order_relaxed)) {
         case CpuConv::own: return false;
         case CpuConv::onednn: return true;
-        case CpuConv::automatic: return dtype == DType::bf16 && onednn::has_amx() && faster_in_bf16(g, dw);
+        case CpuConv::automatic: return dtype == DType::bf16 && has_more_tiles() && faster_in_bf16(g, dw);
     }
     return false;
 }
@@ -76,12 +79,12 @@ const KernelTable& cpu_table() {
 void choose_cpu_conv(CpuConv choice) { chosen() = checked(choice); }
 
 CpuBackend cpu_backend() {
-    CpuBackend b{.choice = chosen(), .onednn = {}, .used_for = {}};
+    CpuBackend b{.choice = chosen(), .onednn = {}, .used_for = {}, .tiles = cpu::has_tiles()};
 #ifdef BF_HAVE_ONEDNN
     b.onednn = onednn::version();
     if (b.choice == CpuConv::onednn)
         b.used_for = "convolutions in f32 and bf16";
-    else if (b.choice == CpuConv::automatic && onednn::has_amx())
+    else if (b.choice == CpuConv::automatic && has_more_tiles())
         b.used_for = "bf16 convolutions (AMX)";
 #endif
     return b;

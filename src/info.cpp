@@ -49,6 +49,7 @@ int run_info(bool json) {
             .put("simd", Eigen::SimdInstructionSetsInUse())
             .put("compiler", __VERSION__)
             .put("cpu_backend", cpu_backend().str())
+            .put("amx_tiles", cpu_backend().tiles ? 1.0 : 0.0)
             .put("onednn", cpu_backend().onednn)
             .put("onednn_used_for", cpu_backend().used_for)
             .put("processor", processor())

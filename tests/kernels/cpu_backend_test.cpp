@@ -33,6 +33,7 @@ TEST(CpuBackend, SaysWhatItIs) {
     EXPECT_EQ(bf::CpuBackend{}.str(), "built without oneDNN");
     EXPECT_EQ((bf::CpuBackend{CpuConv::own, "2.6.3", ""}.str()), "oneDNN 2.6.3: not used");
     EXPECT_EQ((bf::CpuBackend{CpuConv::onednn, "2.6.3", "all"}.str()), "oneDNN 2.6.3: all");
+    EXPECT_EQ((bf::CpuBackend{CpuConv::own, "2.6.3", "", true}.str()), "own AMX tiles, oneDNN 2.6.3: not used");
 }
 
 #ifndef BF_HAVE_ONEDNN
@@ -238,7 +239,7 @@ TEST(OneDnn, ChoiceDecidesWhoComputes) {
     EXPECT_FALSE(same_bits(y(CpuConv::own, DType::f32, automatic), y(CpuConv::onednn, DType::f32, automatic)));
     EXPECT_TRUE(same_bits(y(CpuConv::own, DType::f32, winograd), y(CpuConv::onednn, DType::f32, winograd)));
     EXPECT_TRUE(same_bits(y(CpuConv::own, DType::f32, direct), y(CpuConv::automatic, DType::f32, direct)));
-    const CpuConv fast = bf::onednn::has_amx() ? CpuConv::onednn : CpuConv::own;
+    const CpuConv fast = bf::onednn::has_amx() && !bf::cpu_backend().tiles ? CpuConv::onednn : CpuConv::own;
     EXPECT_TRUE(same_bits(y(fast, DType::bf16, direct), y(CpuConv::automatic, DType::bf16, direct)));
 }
 

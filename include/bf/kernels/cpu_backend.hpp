@@ -8,7 +8,8 @@
 namespace bf {
 
 /// Who computes convolutions on the CPU: the variable BF_CPU_CONV. `automatic` ("auto") takes oneDNN where it was
-/// measured faster, bf16 on processors with AMX; `onednn` takes it for everything that it has a fast kernel for.
+/// measured faster: in bf16 on a processor with AMX whose tiles this build does not use itself. `onednn` takes it for
+/// everything that it has a fast kernel for.
 enum class CpuConv { automatic, own, onednn };
 
 /// "auto", "own" or "onednn"; null is "auto". Anything else is a usage Error.
@@ -25,11 +26,13 @@ struct CpuBackend {
     CpuConv choice = CpuConv::automatic;
     std::string onednn;    ///< version of oneDNN; empty: this build has none
     std::string used_for;  ///< what oneDNN computes under this choice, on this processor; empty: nothing
+    bool tiles = false;    ///< our own bf16 convolutions use the processor's tiles (AMX)
 
-    /// "oneDNN 2.6.3: bf16 convolutions (AMX)", "oneDNN 2.6.3: not used", "built without oneDNN".
+    /// "oneDNN 2.6.3: bf16 convolutions (AMX)", "own AMX tiles, oneDNN 2.6.3: not used", "built without oneDNN".
     std::string str() const {
-        if (onednn.empty()) return "built without oneDNN";
-        return "oneDNN " + onednn + ": " + (used_for.empty() ? "not used" : used_for);
+        const std::string own = tiles ? "own AMX tiles, " : "";
+        if (onednn.empty()) return own + "built without oneDNN";
+        return own + "oneDNN " + onednn + ": " + (used_for.empty() ? "not used" : used_for);
     }
 };
 
@@ -44,7 +47,7 @@ void choose_cpu_conv(CpuConv choice);
 const KernelTable& own_cpu_table();
 #else
 /// Headers alone have no oneDNN: nothing is to be chosen.
-inline CpuBackend cpu_backend() { return {.choice = CpuConv::own, .onednn = {}, .used_for = {}}; }
+inline CpuBackend cpu_backend() { return {.choice = CpuConv::own}; }
 #endif
 
 }  // namespace bf
