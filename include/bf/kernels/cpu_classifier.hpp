@@ -2,7 +2,7 @@
 #include <limits>
 #include <vector>
 
-#include "bf/kernels/classifier.hpp"
+#include "bf/kernels/cpu_classifier_products.hpp"
 #include "bf/kernels/cpu_exp.hpp"
 #include "bf/kernels/cpu_matrix.hpp"
 #include "bf/math/compensation.hpp"
@@ -13,13 +13,6 @@
 // and the order of sums depend on the shape alone.
 
 namespace bf::cpu {
-
-/// Classes a tile: few enough that eight tasks share them, and whole groups of rows of multiply_block() on any target.
-inline std::int64_t class_tile(std::int64_t classes) {
-    return std::clamp<std::int64_t>((classes + 335) / 336, 1, 3) * 42;
-}
-/// Rows that are packed at once, and those whose gradients a tile of classes holds at once.
-inline constexpr std::int64_t row_group = 2048, row_tile = 256;
 
 template <class T>
 using Row = Eigen::Array<T, 1, Eigen::Dynamic>;
@@ -62,12 +55,6 @@ inline void target_cosine(Context&, const ClassifierRows& rows, const Classifier
     });
 }
 
-/// Up to block_cols<T> rows of a set: those that share vectors.
-struct RowPanel {
-    const ClassifierRows* rows;
-    std::int64_t first, count;
-};
-
 /// All rows of the sets, in order; a panel holds rows of one set.
 template <class T>
 std::vector<RowPanel> row_panels(const ClassifierRows* sets, int set_count) {
@@ -78,12 +65,12 @@ std::vector<RowPanel> row_panels(const ClassifierRows* sets, int set_count) {
     return panels;
 }
 
-/// body(first panel, panels) for groups of about row_group rows, one after the other.
-template <class T, class F>
+/// body(first panel, panels) for groups of about P::row_group rows, one after the other.
+template <class P, class F>
 void for_row_groups(const std::vector<RowPanel>& panels, F&& body) {
+    constexpr std::int64_t most = P::row_group / block_cols<typename P::Value>;
     const auto all = static_cast<std::int64_t>(panels.size());
-    for (std::int64_t p = 0; p < all; p += row_group / block_cols<T>)
-        body(panels.data() + p, std::min(row_group / block_cols<T>, all - p));
+    for (std::int64_t p = 0; p < all; p += most) body(panels.data() + p, std::min(most, all - p));
 }
 
 /// body(panel) for panels of rows of `dim` values; few of them are not worth a second thread.
@@ -94,42 +81,25 @@ void for_panels(std::int64_t count, std::int64_t dim, F&& body) {
     });
 }
 
-/// x / |x| of the panel's rows as [D, block_cols], a row a column; missing rows are 0.
-template <class T>
-void pack_across(const RowPanel& panel, T* out) {
-    const std::int64_t dim = panel.rows->x.dim(1);
-    const T *x = panel.rows->x.data<T>() + panel.first * dim, *ix = panel.rows->inverse_norm.data<T>() + panel.first;
-    for (std::int64_t d = 0; d < dim; ++d, out += block_cols<T>) {
-        for (std::int64_t r = 0; r < panel.count; ++r) out[r] = x[r * dim + d] * ix[r];
-        std::fill(out + panel.count, out + block_cols<T>, T(0));
+/// The rows of panels, packed as right sides of the logits.
+template <class P>
+class PackedPanels {
+  public:
+    PackedPanels(const RowPanel* panels, std::int64_t count)
+        : size_(P::right_size(panels->rows->x.dim(1), block_cols<typename P::Value>)),
+          packed_(Tensor::empty({count, size_}, {.dtype = dtype_of<typename P::Right>})) {
+        for_panels<typename P::Value>(count, panels->rows->x.dim(1), [&](std::int64_t p) {
+            P::pack_across(panels[p], packed_.data<typename P::Right>() + p * size_);
+        });
     }
-}
+    const typename P::Right* operator[](std::int64_t panel) const {
+        return packed_.data<typename P::Right>() + panel * size_;
+    }
 
-/// Scaled rows of x [rows, D] as columns [D / block_cols, height, block_cols]: row r lies in the place at + r of each
-/// block, and missing columns are 0.
-template <class T>
-void pack_along(const T* x, const T* factor, std::int64_t rows, std::int64_t dim, std::int64_t height, std::int64_t at,
-                T* out) {
-    for (std::int64_t r = 0; r < rows; ++r)
-        for (std::int64_t d = 0; d < dim; d += block_cols<T>) {
-            T* to = out + d * height + (at + r) * block_cols<T>;
-            const T* from = x + r * dim + d;
-            const std::int64_t count = std::min(block_cols<T>, dim - d);
-            for (std::int64_t i = 0; i < count; ++i) to[i] = from[i] * factor[r];
-            std::fill(to + count, to + block_cols<T>, T(0));
-        }
-}
-
-/// c[rows, block_cols] (+)= sum over terms of a_t b_t: multiply_block() of terms that lie a_term and b_term apart. A
-/// function of its own, in which the compiler keeps all sums in registers.
-template <bool add, class T>
-[[gnu::noinline]] void multiply_terms(std::int64_t rows, std::int64_t terms, const T* a, std::int64_t a_term,
-                                      const T* b, std::int64_t b_term, std::int64_t depth, const BlockStrides& s, T* c,
-                                      std::int64_t c_row) {
-    multiply_block<add, T>(
-        rows, terms, [&](std::int64_t t) { return std::pair<const T*, const T*>(a + t * a_term, b + t * b_term); },
-        depth, s, c, c_row);
-}
+  private:
+    std::int64_t size_;
+    Tensor packed_;
+};
 
 /// Where the tile of classes [k0, k1) and a panel lies in the rows' kept logits; null if there is no room for it.
 template <class T>
@@ -140,14 +110,14 @@ T* kept_logits(const RowPanel& panel, std::int64_t k0, std::int64_t k1) {
                                                         : nullptr;
 }
 
-/// z[k - k0, i] = s cos of class k and row i of the panel, cosines limited to [-1, 1], for classes [k0, k1); -inf for a
-/// row's own class.
-template <class T>
-void logit_tile(const RowPanel& panel, const ClassifierWeights& weights, std::int64_t k0, std::int64_t k1,
-                const T* across, T* z) {
-    const std::int64_t dim = weights.w.dim(1);
-    const T *w = weights.w.data<T>() + k0 * dim, *iw = weights.inverse_norm.data<T>();
-    multiply_terms<false, T>(k1 - k0, 1, w, 0, across, 0, dim, {dim, 1, block_cols<T>}, z, block_cols<T>);
+/// z[k - k0, i] = s cos of class k and row i of the panel, cosines limited to [-1, 1], for the classes [k0, k1) of the
+/// products; -inf for a row's own class.
+template <class P, class T>
+void logit_tile(const RowPanel& panel, P& products, const typename P::Right* across, T* z) {
+    products.logits(across, z);
+    const ClassifierWeights& weights = products.weights;
+    const std::int64_t k0 = products.k0, k1 = products.k1;
+    const T* iw = weights.inverse_norm.data<T>();
     const T scale = static_cast<T>(weights.scale);
     const Vector<T> high = broadcast(scale), low = -high;
     T* line = z;
@@ -194,28 +164,28 @@ void add_statistics(const T* z, std::int64_t classes, T* largest, T* sum) {
 /// up to 32 fixed ranges, joined in order.
 inline void classifier_statistics(Context&, const ClassifierRows& rows, const ClassifierWeights& weights,
                                   const Tensor& largest, const Tensor& sum) {
-    visit_real(rows.x.dtype(), "margin_softmax", [&]<class T>() {
-        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1);
-        const std::int64_t tile = class_tile(classes), tiles = (classes + tile - 1) / tile,
-                           parts = std::min<std::int64_t>(32, tiles);
+    visit_products(weights, [&]<class P>() {
+        using T = typename P::Value;
+        const std::int64_t classes = weights.w.dim(0), tile = P::class_tile(classes),
+                           tiles = (classes + tile - 1) / tile, parts = std::min<std::int64_t>(32, tiles);
         const T none = -std::numeric_limits<T>::infinity();
         const TensorOptions made{.dtype = dtype_of<T>};
-        for_row_groups<T>(row_panels<T>(&rows, 1), [&](const RowPanel* panels, std::int64_t count) {
+        for_row_groups<P>(row_panels<T>(&rows, 1), [&](const RowPanel* panels, std::int64_t count) {
             const std::int64_t width = count * block_cols<T>;
-            const Tensor packed = Tensor::empty({width, dim}, made), partial = Tensor::empty({2, parts, width}, made);
-            T *across = packed.data<T>(), *tops = partial.data<T>(), *totals = tops + parts * width;
-            for_panels<T>(count, dim,
-                          [&](std::int64_t p) { pack_across(panels[p], across + p * block_cols<T> * dim); });
+            const PackedPanels<P> across(panels, count);
+            const Tensor partial = Tensor::empty({2, parts, width}, made);
+            T *tops = partial.data<T>(), *totals = tops + parts * width;
             std::fill_n(tops, parts * width, none);
             std::fill_n(totals, parts * width, T(0));
             parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
                 const Tensor scratch = Tensor::empty({tile, block_cols<T>}, made);
                 for (std::int64_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
                     const std::int64_t k0 = t * tile, k1 = std::min(classes, k0 + tile);
+                    P products(weights, k0, k1);
                     for (std::int64_t p = 0; p < count; ++p) {
                         T* z = kept_logits<T>(panels[p], k0, k1);
                         if (!z) z = scratch.data<T>();
-                        logit_tile(panels[p], weights, k0, k1, across + p * block_cols<T> * dim, z);
+                        logit_tile(panels[p], products, across[p], z);
                         const std::int64_t at = part * width + p * block_cols<T>;
                         add_statistics(z, k1 - k0, tops + at, totals + at);
                     }
@@ -247,10 +217,10 @@ inline void margin_rows(Context&, const Margin& margin, double scale, const Clas
 }
 
 /// d loss / d cos of a panel's entries, times the row's weight and s, from its logits z [classes, block_cols], to
-/// g [classes, block_cols].
-template <class T>
+/// g [classes, block_cols], which may be z.
+template <class T, class S>
 void gradient_tile(const RowPanel& panel, const ClassifierWeights& weights, std::int64_t k0, std::int64_t k1,
-                   T row_weight, const T* z, T* g) {
+                   T row_weight, const T* z, S* g) {
     const std::int64_t* labels = panel.rows->labels.data<std::int64_t>() + panel.first;
     const T *lse = panel.rows->log_sum_exp.data<T>() + panel.first,
             *target = panel.rows->target_logit.data<T>() + panel.first,
@@ -261,79 +231,85 @@ void gradient_tile(const RowPanel& panel, const ClassifierWeights& weights, std:
     T ends[block_cols<T>];
     std::fill(std::copy_n(lse, panel.count, ends), ends + block_cols<T>, std::numeric_limits<T>::infinity());
     repeated<2>([&](auto h) { base[h] = load(ends + static_cast<std::int64_t>(h) * lanes<T>); });
-    for (std::int64_t k = 0; k < (k1 - k0) * block_cols<T>; k += block_cols<T>)
+    for (std::int64_t k = 0; k < (k1 - k0) * block_cols<T>; k += block_cols<T>) {
+        Vector<T> line[2];
         repeated<2>([&](auto h) {
-            const std::int64_t at = k + static_cast<std::int64_t>(h) * lanes<T>;
-            store(g + at, exponential<T>(load(z + at) - base[h]) * factor);
+            line[h] = exponential<T>(load(z + k + static_cast<std::int64_t>(h) * lanes<T>) - base[h]) * factor;
         });
+        if constexpr (std::is_same_v<S, bf16>)
+            store_rounded(g + k, line[0], line[1], false);
+        else
+            repeated<2>([&](auto h) { store(g + k + static_cast<std::int64_t>(h) * lanes<T>, line[h]); });
+    }
     for (std::int64_t i = 0; i < panel.count; ++i) {
         const std::int64_t own = labels[i] - weights.class_begin;
         if (own >= k0 && own < k1)
-            g[(own - k0) * block_cols<T> + i] = (std::exp(target[i] - lse[i]) - T(1)) * slope[i] * scaled;
+            g[(own - k0) * block_cols<T> + i] =
+                static_cast<S>((std::exp(target[i] - lse[i]) - T(1)) * slope[i] * scaled);
     }
 }
 
 /// The same, from kept logits or else from logits made here.
-template <class T>
-void make_gradients(const RowPanel& panel, const ClassifierWeights& weights, std::int64_t k0, std::int64_t k1,
-                    T row_weight, const T* across, T* g) {
-    const T* z = kept_logits<T>(panel, k0, k1);
-    if (!z) logit_tile(panel, weights, k0, k1, across, g);
-    gradient_tile(panel, weights, k0, k1, row_weight, z ? z : g, g);
+template <class P>
+void make_gradients(const RowPanel& panel, P& products, typename P::Value row_weight, const typename P::Right* across,
+                    typename P::Gradient* g) {
+    using T = typename P::Value;
+    const T* z = kept_logits<T>(panel, products.k0, products.k1);
+    if (!z) {
+        T* const room = products.logits_before(g);
+        logit_tile(panel, products, across, room);
+        z = room;
+    }
+    gradient_tile(panel, products.weights, products.k0, products.k1, row_weight, z, g);
 }
 
 /// dW = gradient of sum over all row sets of row_weight (log_sum_exp - target_logit); each task owns a tile of
 /// classes.
 inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, double row_weight, const Tensor& seed,
                           const ClassifierWeights& weights, const Tensor& dw) {
-    visit_real(dw.dtype(), "margin_softmax", [&]<class T>() {
+    visit_products(weights, [&]<class P>() {
+        using T = typename P::Value;
         const T factor = static_cast<T>(row_weight * seed.item());
         const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim);
-        const TensorOptions made{.dtype = dtype_of<T>};
         const T *w = weights.w.data<T>(), *iw = weights.inverse_norm.data<T>();
         T* out = dw.data<T>();
         bool begin = true;
-        for_row_groups<T>(row_panels<T>(sets, set_count), [&](const RowPanel* panels, std::int64_t count) {
+        for_row_groups<P>(row_panels<T>(sets, set_count), [&](const RowPanel* panels, std::int64_t count) {
             const std::int64_t width = count * block_cols<T>;
-            const Tensor packed = Tensor::empty({width, dim + cols}, made);
-            T *across = packed.data<T>(), *along = across + width * dim;
+            const PackedPanels<P> across(panels, count);
+            const Tensor packed = Tensor::empty({P::right_size(width, cols)}, {.dtype = dtype_of<typename P::Right>});
+            auto* along = packed.data<typename P::Right>();
             for_panels<T>(count, dim, [&](std::int64_t p) {
                 const RowPanel& panel = panels[p];
-                pack_across(panel, across + p * block_cols<T> * dim);
-                pack_along(panel.rows->x.data<T>() + panel.first * dim,
-                           panel.rows->inverse_norm.data<T>() + panel.first, panel.count, dim, width, p * block_cols<T>,
-                           along);
+                P::pack_along(panel.rows->x.data<T>() + panel.first * dim,
+                              panel.rows->inverse_norm.data<T>() + panel.first, panel.count, dim, width,
+                              p * block_cols<T>, along);
             });
-            parallel_for(classes, class_tile(classes), [&](std::int64_t k0, std::int64_t k1) {
+            parallel_for(classes, P::class_tile(classes), [&](std::int64_t k0, std::int64_t k1) {
+                constexpr std::int64_t most = P::row_tile / block_cols<T>;
                 const std::int64_t height = k1 - k0;
-                const Tensor scratch = Tensor::empty({height, row_tile + cols}, made);
-                T *tile = scratch.data<T>(), *sums = tile + height * row_tile;
-                for (std::int64_t first = 0; first < count; first += row_tile / block_cols<T>) {
-                    const std::int64_t here = std::min(row_tile / block_cols<T>, count - first);
+                const Tensor gradients =
+                                 Tensor::empty({height, P::row_tile}, {.dtype = dtype_of<typename P::Gradient>}),
+                             product = Tensor::empty({height, cols}, {.dtype = dtype_of<T>});
+                auto* g = gradients.data<typename P::Gradient>();
+                T* sums = product.data<T>();
+                P products(weights, k0, k1);
+                for (std::int64_t first = 0; first < count; first += most) {
+                    const std::int64_t here = std::min(most, count - first);
                     for (std::int64_t p = 0; p < here; ++p)
-                        make_gradients(panels[first + p], weights, k0, k1, factor,
-                                       across + (first + p) * block_cols<T> * dim, tile + p * height * block_cols<T>);
-                    // panels of as many rows are the terms of one product
-                    for (std::int64_t p = 0, q; p < here; p = q) {
-                        for (q = p + 1; q < here && panels[first + q].count == panels[first + p].count;) ++q;
-                        const T *a = tile + p * height * block_cols<T>,
-                                *b = along + (first + p) * block_cols<T> * block_cols<T>;
-                        const auto multiply = first + p ? &multiply_terms<true, T> : &multiply_terms<false, T>;
-                        for (std::int64_t d = 0; d < cols; d += block_cols<T>)
-                            multiply(height, q - p, a, height * block_cols<T>, b + d * width,
-                                     block_cols<T> * block_cols<T>, panels[first + p].count,
-                                     {block_cols<T>, 1, block_cols<T>}, sums + d, cols);
-                    }
+                        make_gradients(panels[first + p], products, factor, across[first + p],
+                                       g + p * height * block_cols<T>);
+                    products.add_rows(panels, first, here, g, along, width, sums);
                 }
                 // through the normalisation of W: dw = (g - u (u . g)) / |w|
                 for (std::int64_t k = k0; k < k1; ++k) {
-                    const Eigen::Map<const Row<T>> g(sums + (k - k0) * cols, dim), row(w + k * dim, dim);
-                    const T onto = (g * row).sum() * iw[k] * iw[k];
+                    const Eigen::Map<const Row<T>> sum(sums + (k - k0) * cols, dim), row(w + k * dim, dim);
+                    const T onto = (sum * row).sum() * iw[k] * iw[k];
                     Eigen::Map<Row<T>> to(out + k * dim, dim);
                     if (begin)
-                        to = (g - row * onto) * iw[k];
+                        to = (sum - row * onto) * iw[k];
                     else
-                        to += (g - row * onto) * iw[k];
+                        to += (sum - row * onto) * iw[k];
                 }
             });
             begin = false;
@@ -346,35 +322,36 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
 /// up to 32 and more than eight only where rows are few, joined in order.
 inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weight, const Tensor& seed,
                           const ClassifierWeights& weights, const Tensor& dx) {
-    visit_real(dx.dtype(), "margin_softmax", [&]<class T>() {
+    visit_products(weights, [&]<class P>() {
+        using T = typename P::Value;
         const T factor = static_cast<T>(row_weight * seed.item());
         const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim);
-        const std::int64_t tile = class_tile(classes), tiles = (classes + tile - 1) / tile;
-        const TensorOptions made{.dtype = dtype_of<T>};
+        const std::int64_t tile = P::class_tile(classes), tiles = (classes + tile - 1) / tile;
         const T *w = weights.w.data<T>(), *iw = weights.inverse_norm.data<T>();
         const T *x = rows.x.data<T>(), *ix = rows.inverse_norm.data<T>();
         T* out = dx.data<T>();
-        for_row_groups<T>(row_panels<T>(&rows, 1), [&](const RowPanel* panels, std::int64_t count) {
+        for_row_groups<P>(row_panels<T>(&rows, 1), [&](const RowPanel* panels, std::int64_t count) {
             const std::int64_t width = count * block_cols<T>,
                                parts = std::min(tiles, std::clamp<std::int64_t>(8192 / width, 8, 32));
-            const Tensor packed = Tensor::empty({width, dim}, made),
-                         partial = Tensor::empty({parts, width, cols}, made);
-            T *across = packed.data<T>(), *sums = partial.data<T>();
-            for_panels<T>(count, dim,
-                          [&](std::int64_t p) { pack_across(panels[p], across + p * block_cols<T> * dim); });
+            const PackedPanels<P> across(panels, count);
+            const Tensor partial = Tensor::empty({parts, width, cols}, {.dtype = dtype_of<T>});
+            T* sums = partial.data<T>();
             parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
-                const Tensor scratch = Tensor::empty({tile, block_cols<T> + cols}, made);
-                T *g = scratch.data<T>(), *unit = g + tile * block_cols<T>, *sum = sums + part * width * cols;
+                const Tensor gradients =
+                                 Tensor::empty({tile, block_cols<T>}, {.dtype = dtype_of<typename P::Gradient>}),
+                             packed =
+                                 Tensor::empty({P::right_size(tile, cols)}, {.dtype = dtype_of<typename P::Right>});
+                auto* g = gradients.data<typename P::Gradient>();
+                auto* unit = packed.data<typename P::Right>();
+                T* sum = sums + part * width * cols;
                 std::fill_n(sum, width * cols, T(0));
                 for (std::int64_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
                     const std::int64_t k0 = t * tile, k1 = std::min(classes, k0 + tile), height = k1 - k0;
-                    pack_along(w + k0 * dim, iw + k0, height, dim, height, 0, unit);
+                    P products(weights, k0, k1);
+                    P::pack_along(w + k0 * dim, iw + k0, height, dim, height, 0, unit);
                     for (std::int64_t p = 0; p < count; ++p) {
-                        make_gradients(panels[p], weights, k0, k1, factor, across + p * block_cols<T> * dim, g);
-                        for (std::int64_t d = 0; d < cols; d += block_cols<T>)
-                            multiply_terms<true, T>(panels[p].count, 1, g, 0, unit + d * height, 0, height,
-                                                    {1, block_cols<T>, block_cols<T>},
-                                                    sum + p * block_cols<T> * cols + d, cols);
+                        make_gradients(panels[p], products, factor, across[p], g);
+                        products.add_classes(panels[p].count, g, unit, sum + p * block_cols<T> * cols);
                     }
                 }
             });

@@ -325,18 +325,10 @@ inline void tile_dx(const ConvGeometry& g, const bf16* dy, const float* w, bf16*
 
 /// Planes [places, channels] with places along the rows: to [planes, channels, places].
 inline void turn_planes(const bf16* from, std::int64_t planes, std::int64_t places, std::int64_t channels, bf16* to) {
-    alignas(64) Bf16Pair pairs[16][32];
     for (std::int64_t plane = 0; plane < planes; ++plane, from += places * channels, to += channels * places)
         for (std::int64_t p = 0; p < places; p += 32)
-            for (std::int64_t c = 0; c < channels; c += 32) {
-                for (std::int64_t k = 0; k < 16; ++k) {
-                    const bf16* row = from + (p + 2 * k) * channels + c;
-                    interleave(row, row + channels, pairs[k]);
-                }
-                for (std::int64_t half = 0; half < 32; half += 16)
-                    transpose_lanes(pairs[0] + half, 32, reinterpret_cast<Bf16Pair*>(to + (c + half) * places + p),
-                                    places / 2);
-            }
+            for (std::int64_t c = 0; c < channels; c += 32)
+                turn_block(from + p * channels + c, channels, to + c * places + p, places);
 }
 /// Rows [places, channels] as the right side of products over places: to [blocks of 32 channels, places / 2, 32].
 inline void pair_places(const bf16* from, std::int64_t places, std::int64_t channels, Bf16Pair* to) {

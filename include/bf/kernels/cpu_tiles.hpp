@@ -33,7 +33,9 @@ inline constexpr std::int64_t tile_rows = 16, tile_depth = 32;
 class Tiles {
   public:
     Tiles() = default;
-    ~Tiles() { _tile_release(); }
+    ~Tiles() {
+        if (rows_) _tile_release();  // a process without tiles may hold an object that it does not use
+    }
     Tiles(const Tiles&) = delete;
     Tiles& operator=(const Tiles&) = delete;
 
@@ -114,6 +116,10 @@ class Tiles {
     std::int64_t rows_ = 0;
 };
 
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BF16__)
+
 /// Rows 2k and 2k + 1 of `from` [2, 32] as a row of 32 pairs.
 [[gnu::always_inline]] inline void interleave(const bf16* first, const bf16* second, Bf16Pair* to) {
     const __m512i a = _mm512_loadu_si512(first), b = _mm512_loadu_si512(second);
@@ -124,6 +130,45 @@ class Tiles {
     _mm512_storeu_si512(to, _mm512_permutex2var_epi64(low, from_low, high));
     _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi64(low, from_high, high));
 }
+
+/// to[j * to_row + i] = from[i * from_row + j] for i, j < 32.
+inline void turn_block(const bf16* from, std::int64_t from_row, bf16* to, std::int64_t to_row) {
+    alignas(64) Bf16Pair pairs[16][32];
+    for (std::int64_t k = 0; k < 16; ++k) interleave(from + 2 * k * from_row, from + (2 * k + 1) * from_row, pairs[k]);
+    for (std::int64_t half = 0; half < 32; half += 16)
+        transpose_lanes(pairs[0] + half, 32, reinterpret_cast<Bf16Pair*>(to + half * to_row), to_row / 2);
+}
+
+/// Products of blocks in bf16 with sums in f32: by tiles where has_tiles(), else by vectors of pairs.
+class BlockProducts {
+  public:
+    /// c[rows, 32] (+)= the sum over `steps` of a[rows, 32] b[32, 32]. The left side of a step lies a_step behind the
+    /// one before it: lines of 32 values, a row a line; after 32 rows the next lie a_block further. The right side is
+    /// step by step 16 rows of 32 pairs.
+    template <bool add>
+    void multiply(std::int64_t rows, std::int64_t steps, const bf16* a, std::int64_t a_block, std::int64_t a_step,
+                  const Bf16Pair* b, float* c, std::int64_t c_row) {
+        for (; rows > 0; rows -= 32, a += a_block, c += 32 * c_row) {
+            const std::int64_t count = std::min<std::int64_t>(rows, 32);
+#ifdef BF_HAVE_TILES
+            if (has_tiles()) {
+                const auto at = [&](std::int64_t t) { return std::pair(a + t * a_step, b + t * 512); };
+                tiles_.multiply<add>(count, steps, at, 1, 64, c, 4 * c_row);
+                continue;
+            }
+#endif
+            const auto at = [&](std::int64_t t) {
+                return std::pair(reinterpret_cast<const Bf16Pair*>(a + t * a_step), b + t * 512);
+            };
+            multiply_block<add, Bf16Pair>(count, steps, at, 16, {16, 1, 32}, c, c_row);
+        }
+    }
+
+  private:
+#ifdef BF_HAVE_TILES
+    Tiles tiles_;
+#endif
+};
 
 #endif
 
