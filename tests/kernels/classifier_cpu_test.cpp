@@ -1,5 +1,5 @@
-// The CPU's classifier: its exponential, and gradients whose bits depend neither on which logits were kept nor on the
-// number of threads.
+// The CPU's classifier: its exponential, gradients whose bits depend neither on which logits were kept nor on the
+// number of threads, and products of operands rounded to bf16.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -58,19 +58,31 @@ Tensor labels_of(std::int64_t n, std::int64_t classes) {
     return y;
 }
 
-/// Statistics, losses and gradients of a batch and a queue against W; each set may keep `kept` logits.
-std::vector<Tensor> passes(const Tensor& w, std::vector<bf::ClassifierRows> sets, std::int64_t kept) {
+/// Rows of D values with labels below `labels`.
+bf::ClassifierRows random_rows(bf::Init& init, std::int64_t n, std::int64_t dim, std::int64_t labels) {
+    return {.x = init.normal({n, dim}, 1),
+            .inverse_norm = {},
+            .labels = labels_of(n, labels),
+            .target_logit = {},
+            .slope = {},
+            .log_sum_exp = {}};
+}
+
+/// Statistics, losses and gradients of a batch and a queue against W, whose classes begin at 5; each set may keep
+/// `kept` logits. Per set: largest, sum, cosine, loss; then dx, dw.
+std::vector<Tensor> passes(const Tensor& w, std::vector<bf::ClassifierRows> sets, std::int64_t kept,
+                           DType products = DType::f32, double scale = 16) {
     const bf::KernelTable& k = bf::kernels(bf::cpu_device);
     bf::Context& c = bf::context(bf::cpu_device);
     const auto unwritten = [&](const bf::Shape& shape) { return bf::full(shape, std::nan(""), w.dtype()); };
-    bf::ClassifierWeights weights{w, unwritten({w.dim(0)}), 5, 16};  // classes 0..4 lie elsewhere
+    bf::ClassifierWeights weights{w, unwritten({w.dim(0)}), 5, scale, products};
     k.inverse_norms(c, w, weights.inverse_norm);
     std::vector<Tensor> results;
     for (bf::ClassifierRows& rows : sets) {
         if (kept) rows.kept = unwritten({kept});
         const auto s = bf::classifier_statistics(rows, weights);
         Tensor loss, correct;
-        bf::detail::finish_rows(rows, s, 16, bf::arcface(16), loss, correct);
+        bf::detail::finish_rows(rows, s, scale, bf::arcface(scale), loss, correct);
         results.insert(results.end(), {s.largest, s.sum, s.cosine, loss});
     }
     const Tensor seed = bf::full({}, 0.5, w.dtype()), dx = unwritten(sets[0].x.shape()), dw = unwritten(w.shape());
@@ -82,35 +94,89 @@ std::vector<Tensor> passes(const Tensor& w, std::vector<bf::ClassifierRows> sets
 
 TEST(CpuClassifier, TheSameBitsWhateverIsKeptAndOnAnyThreads) {
     const int threads = bf::cpu_pool().threads();
-    for (const DType dtype : {DType::f32, DType::f64})
+    const struct {
+        DType dtype, products;
+    } kinds[] = {{DType::f32, DType::f32}, {DType::f64, DType::f32}, {DType::f32, DType::bf16}};
+    for (const auto& kind : kinds)
         for (const std::int64_t classes : {std::int64_t{1}, std::int64_t{50}, std::int64_t{1100}}) {
-            bf::Init init(2, dtype);
-            const std::int64_t batch = 45, queue = 2100;  // more than one group of rows
+            bf::Init init(2, kind.dtype);
+            // more than one group of rows
+            const std::int64_t batch = 45, queue = kind.products == DType::bf16 ? 4200 : 2100;
             const Tensor w = init.normal({classes, 35}, 0.1);
-            const auto set = [&](std::int64_t n) {
-                bf::ClassifierRows rows{
-                    .x = {}, .inverse_norm = {}, .labels = {}, .target_logit = {}, .slope = {}, .log_sum_exp = {}};
-                rows.x = init.normal({n, 35}, 1);
-                rows.labels = labels_of(n, classes + 10);
-                return rows;
-            };
-            const std::vector<bf::ClassifierRows> sets{set(batch), set(queue)};
+            const std::vector<bf::ClassifierRows> sets{random_rows(init, batch, 35, classes + 10),
+                                                       random_rows(init, queue, 35, classes + 10)};
             bf::cpu_pool().resize(1);
-            const auto want = passes(w, sets, 0);
+            const auto want = passes(w, sets, 0, kind.products);
             for (const Tensor& t : want)
                 for (std::int64_t i = 0; classes > 1 && i < t.numel(); ++i)
                     ASSERT_TRUE(std::isfinite(t.dtype() == DType::f32 ? t.data<float>()[i] : t.data<double>()[i]));
-            for (const int n : {1, 3})
+            for (const int n : {1, 2, 5})
                 for (const std::int64_t kept : {std::int64_t{0}, std::int64_t{10}, bf::kept_size(batch, classes),
                                                 bf::kept_size(queue, classes) / 2, bf::kept_size(queue, classes)}) {
                     bf::cpu_pool().resize(n);
-                    const auto got = passes(w, sets, kept);
+                    const auto got = passes(w, sets, kept, kind.products);
                     for (std::size_t i = 0; i < want.size(); ++i)
                         EXPECT_EQ(std::memcmp(got[i].raw(), want[i].raw(), want[i].bytes()), 0)
-                            << "result " << i << ", classes " << classes << ", threads " << n << ", kept " << kept;
+                            << "result " << i << ", products " << bf::name_of(kind.products) << ", classes " << classes
+                            << ", threads " << n << ", kept " << kept;
                 }
         }
     bf::cpu_pool().resize(threads);
+}
+
+Tensor in_f64(const Tensor& t) {
+    Tensor out = Tensor::empty(t.shape(), {.dtype = DType::f64});
+    bf::kernels(bf::cpu_device).convert(bf::context(bf::cpu_device), t, out);
+    return out;
+}
+
+// Each operand is rounded by 2^-9 of itself at most; over D terms of random signs that is about s 2^-9 / sqrt(D) in a
+// logit, and eight times as much bounds all that are looked at here.
+TEST(CpuClassifier, ProductsInBf16AreNearF64) {
+    const struct {
+        std::int64_t dim, classes, batch, queue;
+        double scale;
+    } shapes[] = {{512, 1500, 64, 300, 64}, {128, 3001, 33, 4200, 32}, {40, 77, 5, 40, 16},
+                  {33, 260, 1, 31, 16},     {7, 31, 40, 1, 4},         {64, 1, 3, 33, 16}};
+    for (const auto& shape : shapes) {
+        SCOPED_TRACE(bf::concat("D ", shape.dim, " K ", shape.classes, " B ", shape.batch, " Q ", shape.queue));
+        bf::Init init(6);
+        const Tensor w = init.normal({shape.classes, shape.dim}, 0.01);
+        std::vector<bf::ClassifierRows> sets{random_rows(init, shape.batch, shape.dim, shape.classes + 10),
+                                             random_rows(init, shape.queue, shape.dim, shape.classes + 10)};
+        const auto got = passes(w, sets, 0, DType::bf16, shape.scale),
+                   whole = passes(w, sets, 0, DType::f32, shape.scale);
+        for (bf::ClassifierRows& rows : sets) rows.x = in_f64(rows.x);
+        const auto want = passes(in_f64(w), sets, 0, DType::f32, shape.scale);
+        const double near = shape.scale / 64 / std::sqrt(static_cast<double>(shape.dim));
+        for (std::size_t set = 0; set < 2; ++set)
+            for (std::int64_t i = 0; i < sets[set].count(); ++i) {
+                const auto value = [&](std::size_t j) {
+                    return static_cast<double>(got[4 * set + j].data<float>()[i]);
+                };
+                const auto exact = [&](std::size_t j) { return want[4 * set + j].data<double>()[i]; };
+                EXPECT_NEAR(value(2), exact(2), 1e-6);
+                if (exact(1) == 0) {  // there is no other class
+                    EXPECT_EQ(value(0), exact(0));
+                    EXPECT_EQ(value(1), 0);
+                    continue;
+                }
+                EXPECT_NEAR(value(0), exact(0), near);
+                EXPECT_NEAR(value(0) + std::log(value(1)), exact(0) + std::log(exact(1)), near);
+            }
+        for (std::size_t g = 8; g < 10; ++g) {
+            double top = 0, worst = 0, other = 0;
+            for (std::int64_t i = 0; i < want[g].numel(); ++i) {
+                const double exact = want[g].data<double>()[i], value = static_cast<double>(got[g].data<float>()[i]);
+                top = std::max(top, std::abs(exact));
+                ASSERT_EQ(std::isfinite(value), std::isfinite(exact));
+                worst = std::max(worst, std::abs(value - exact));
+                other = std::max(other, std::abs(value - static_cast<double>(whole[g].data<float>()[i])));
+            }
+            EXPECT_LE(worst, 0.01 * top);
+            EXPECT_EQ(other > 0, cpu::multiplies_pairs && top > 0);  // it is not the product of f32
+        }
+    }
 }
 
 TEST(CpuClassifier, WithoutRowsTheGradientIsZero) {

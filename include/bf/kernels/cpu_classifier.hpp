@@ -270,7 +270,8 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
     visit_products(weights, [&]<class P>() {
         using T = typename P::Value;
         const T factor = static_cast<T>(row_weight * seed.item());
-        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim);
+        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim),
+                           sum_row = P::sum_row(dim);
         const T *w = weights.w.data<T>(), *iw = weights.inverse_norm.data<T>();
         T* out = dw.data<T>();
         bool begin = true;
@@ -290,7 +291,7 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
                 const std::int64_t height = k1 - k0;
                 const Tensor gradients =
                                  Tensor::empty({height, P::row_tile}, {.dtype = dtype_of<typename P::Gradient>}),
-                             product = Tensor::empty({height, cols}, {.dtype = dtype_of<T>});
+                             product = Tensor::empty({height, sum_row}, {.dtype = dtype_of<T>});
                 auto* g = gradients.data<typename P::Gradient>();
                 T* sums = product.data<T>();
                 P products(weights, k0, k1);
@@ -303,7 +304,7 @@ inline void classifier_dw(Context&, const ClassifierRows* sets, int set_count, d
                 }
                 // through the normalisation of W: dw = (g - u (u . g)) / |w|
                 for (std::int64_t k = k0; k < k1; ++k) {
-                    const Eigen::Map<const Row<T>> sum(sums + (k - k0) * cols, dim), row(w + k * dim, dim);
+                    const Eigen::Map<const Row<T>> sum(sums + (k - k0) * sum_row, dim), row(w + k * dim, dim);
                     const T onto = (sum * row).sum() * iw[k] * iw[k];
                     Eigen::Map<Row<T>> to(out + k * dim, dim);
                     if (begin)
@@ -325,7 +326,8 @@ inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weigh
     visit_products(weights, [&]<class P>() {
         using T = typename P::Value;
         const T factor = static_cast<T>(row_weight * seed.item());
-        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim);
+        const std::int64_t classes = weights.w.dim(0), dim = weights.w.dim(1), cols = padded_cols<T>(dim),
+                           sum_row = P::sum_row(dim);
         const std::int64_t tile = P::class_tile(classes), tiles = (classes + tile - 1) / tile;
         const T *w = weights.w.data<T>(), *iw = weights.inverse_norm.data<T>();
         const T *x = rows.x.data<T>(), *ix = rows.inverse_norm.data<T>();
@@ -334,7 +336,7 @@ inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weigh
             const std::int64_t width = count * block_cols<T>,
                                parts = std::min(tiles, std::clamp<std::int64_t>(8192 / width, 8, 32));
             const PackedPanels<P> across(panels, count);
-            const Tensor partial = Tensor::empty({parts, width, cols}, {.dtype = dtype_of<T>});
+            const Tensor partial = Tensor::empty({parts, width, sum_row}, {.dtype = dtype_of<T>});
             T* sums = partial.data<T>();
             parallel_for(parts, 1, [&](std::int64_t part, std::int64_t) {
                 const Tensor gradients =
@@ -343,15 +345,15 @@ inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weigh
                                  Tensor::empty({P::right_size(tile, cols)}, {.dtype = dtype_of<typename P::Right>});
                 auto* g = gradients.data<typename P::Gradient>();
                 auto* unit = packed.data<typename P::Right>();
-                T* sum = sums + part * width * cols;
-                std::fill_n(sum, width * cols, T(0));
+                T* sum = sums + part * width * sum_row;
+                std::fill_n(sum, width * sum_row, T(0));
                 for (std::int64_t t = tiles * part / parts; t < tiles * (part + 1) / parts; ++t) {
                     const std::int64_t k0 = t * tile, k1 = std::min(classes, k0 + tile), height = k1 - k0;
                     P products(weights, k0, k1);
                     P::pack_along(w + k0 * dim, iw + k0, height, dim, height, 0, unit);
                     for (std::int64_t p = 0; p < count; ++p) {
                         make_gradients(panels[p], products, factor, across[p], g);
-                        products.add_classes(panels[p].count, g, unit, sum + p * block_cols<T> * cols);
+                        products.add_classes(panels[p].count, g, unit, sum + p * block_cols<T> * sum_row);
                     }
                 }
             });
@@ -360,7 +362,7 @@ inline void classifier_dx(Context&, const ClassifierRows& rows, double row_weigh
                     const std::int64_t r = panels[p].first + i;
                     Row<T> g = Row<T>::Zero(dim);
                     for (std::int64_t part = 0; part < parts; ++part)
-                        g += Eigen::Map<const Row<T>>(sums + (part * width + p * block_cols<T> + i) * cols, dim);
+                        g += Eigen::Map<const Row<T>>(sums + (part * width + p * block_cols<T> + i) * sum_row, dim);
                     const Eigen::Map<const Row<T>> row(x + r * dim, dim);
                     const T along = (g * row).sum() * ix[r] * ix[r];
                     Eigen::Map<Row<T>>(out + r * dim, dim) = (g - row * along) * ix[r];

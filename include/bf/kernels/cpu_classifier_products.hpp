@@ -40,6 +40,8 @@ struct ExactProducts {
     static std::int64_t class_tile(std::int64_t classes) {
         return std::clamp<std::int64_t>((classes + 335) / 336, 1, 3) * 42;
     }
+    /// Distance of rows of sums over D: whole blocks of columns.
+    static std::int64_t sum_row(std::int64_t dim) { return padded_cols<T>(dim); }
     /// Elements of a right side [depth, columns], columns being whole blocks.
     static std::int64_t right_size(std::int64_t depth, std::int64_t columns) { return depth * columns; }
 
@@ -114,10 +116,12 @@ struct Bf16Products {
     using Right = Bf16Pair;
     using Gradient = bf16;
 
-    static constexpr std::int64_t row_group = 4096, row_tile = 512, step = 32;
+    static constexpr std::int64_t row_group = 4096, row_tile = 256, step = 32;
     static std::int64_t class_tile(std::int64_t classes) {
         return std::clamp<std::int64_t>((classes + 511) / 512, 1, 8) * step;
     }
+    /// A line more than D needs, so that rows of a block do not meet in few sets of the cache.
+    static std::int64_t sum_row(std::int64_t dim) { return padded_cols<float>(dim) + 16; }
     static std::int64_t steps_of(std::int64_t depth) { return (depth + step - 1) / step; }
     static std::int64_t right_size(std::int64_t depth, std::int64_t columns) {
         return steps_of(depth) * (step / 2) * columns;
@@ -167,24 +171,24 @@ struct Bf16Products {
     }
     void add_rows(const RowPanel*, std::int64_t first, std::int64_t count, const bf16* g, const Bf16Pair* along,
                   std::int64_t height, float* sums) {
-        const std::int64_t classes = k1 - k0, cols = padded_cols<float>(weights.w.dim(1));
-        for (std::int64_t d = 0; d < cols; d += 32) {
+        const std::int64_t classes = k1 - k0, dim = weights.w.dim(1), row = sum_row(dim);
+        for (std::int64_t d = 0; d < dim; d += 32) {
             const Bf16Pair* right = along + right_size(height, d) + right_size(first * 32, 32);
             if (first)
-                blocks_.multiply<true>(classes, count, g, 32 * 32, classes * 32, right, sums + d, cols);
+                blocks_.multiply<true>(classes, count, g, 32 * 32, classes * 32, right, sums + d, row);
             else
-                blocks_.multiply<false>(classes, count, g, 32 * 32, classes * 32, right, sums + d, cols);
+                blocks_.multiply<false>(classes, count, g, 32 * 32, classes * 32, right, sums + d, row);
         }
     }
     void add_classes(std::int64_t rows, bf16* g, const Bf16Pair* along, float* sums) {
-        const std::int64_t classes = k1 - k0, steps = steps_of(classes), cols = padded_cols<float>(weights.w.dim(1));
+        const std::int64_t classes = k1 - k0, steps = steps_of(classes), dim = weights.w.dim(1);
         std::fill(g + classes * 32, g + steps * step * 32, bf16());
         if (!turned_.defined()) turned_ = Tensor::empty({32, steps * step}, {.dtype = DType::bf16});
         for (std::int64_t t = 0; t < steps; ++t)
             turn_block(g + t * step * 32, 32, turned_.data<bf16>() + t * 32 * step, step);
-        for (std::int64_t d = 0; d < cols; d += 32)
+        for (std::int64_t d = 0; d < dim; d += 32)
             blocks_.multiply<true>(rows, steps, turned_.data<bf16>(), 0, 32 * step, along + right_size(classes, d),
-                                   sums + d, cols);
+                                   sums + d, sum_row(dim));
     }
 
     const ClassifierWeights& weights;

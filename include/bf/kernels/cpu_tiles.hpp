@@ -148,6 +148,18 @@ class BlockProducts {
     template <bool add>
     void multiply(std::int64_t rows, std::int64_t steps, const bf16* a, std::int64_t a_block, std::int64_t a_step,
                   const Bf16Pair* b, float* c, std::int64_t c_row) {
+        // steps whose right side stays in the first-level cache while all rows meet it
+        const std::int64_t pieces = (steps + 7) / 8, some = (steps + pieces - 1) / pieces;
+        multiply_some<add>(rows, std::min(some, steps), a, a_block, a_step, b, c, c_row);
+        for (std::int64_t t = some; t < steps; t += some)
+            multiply_some<true>(rows, std::min(some, steps - t), a + t * a_step, a_block, a_step, b + t * 512, c,
+                                c_row);
+    }
+
+  private:
+    template <bool add>
+    void multiply_some(std::int64_t rows, std::int64_t steps, const bf16* a, std::int64_t a_block, std::int64_t a_step,
+                       const Bf16Pair* b, float* c, std::int64_t c_row) {
         for (; rows > 0; rows -= 32, a += a_block, c += 32 * c_row) {
             const std::int64_t count = std::min<std::int64_t>(rows, 32);
 #ifdef BF_HAVE_TILES
@@ -164,7 +176,6 @@ class BlockProducts {
         }
     }
 
-  private:
 #ifdef BF_HAVE_TILES
     Tiles tiles_;
 #endif
