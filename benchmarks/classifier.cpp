@@ -71,7 +71,7 @@ void run(int argc, char** argv) {
         bf::cpu_table().gemm(ctx, false, false, 1, a, b, 0, c);
         gemm = 2e-9 * static_cast<double>(side * side * side) /
                bench::seconds(device, [&] { bf::cpu_table().gemm(ctx, false, false, 1, a, b, 0, c); });
-        std::printf("threads %d, f32; GEMM rate in this run %.0f GFLOP/s; ", bf::cpu_pool().threads(), gemm);
+        std::printf("threads %d; GEMM rate of f32 in this run %.0f GFLOP/s; ", bf::cpu_pool().threads(), gemm);
     }
     bench::Results results(given.text("json"), bench::Fields()
                                                    .put("engine", "bf")

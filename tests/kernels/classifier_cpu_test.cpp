@@ -240,16 +240,20 @@ TEST(CpuClassifier, MemoryIsBounded) {
     bf::Init init(5);
     const Var e = Var::leaf(init.normal({b, d}, 1)), w = Var::leaf(init.normal({k, d}, 0.1));
     const Tensor memory = init.normal({q, d}, 1), y = labels_of(b, k), yq = labels_of(q, k);
-    bf::cpu_allocator().reset_peak();
-    const auto before = bf::cpu_allocator().stats().in_use;
-    bf::backward(bf::margin_softmax(e, w, y, {.margin = bf::arcface(), .memory = {memory, yq, q}}).loss);
-    EXPECT_LT(bf::cpu_allocator().stats().peak - before, std::size_t{80} << 20);  // of 229 MiB of logits
-    bf::cpu_allocator().reset_peak();
-    {
-        const bf::NoGrad none;
-        bf::margin_softmax(e, w, y, {.margin = bf::arcface(), .memory = {memory, yq, q}});
+    for (const DType products : {DType::f32, DType::bf16}) {
+        const bf::MarginSoftmaxOptions options{
+            .margin = bf::arcface(), .memory = {memory, yq, q}, .products = products};
+        bf::cpu_allocator().reset_peak();
+        const auto before = bf::cpu_allocator().stats().in_use;
+        bf::backward(bf::margin_softmax(e, w, y, options).loss);
+        EXPECT_LT(bf::cpu_allocator().stats().peak - before, std::size_t{80} << 20);  // of 229 MiB of logits
+        bf::cpu_allocator().reset_peak();
+        {
+            const bf::NoGrad none;
+            bf::margin_softmax(e, w, y, options);
+        }
+        EXPECT_LT(bf::cpu_allocator().stats().peak - bf::cpu_allocator().stats().in_use, std::size_t{8} << 20);
     }
-    EXPECT_LT(bf::cpu_allocator().stats().peak - bf::cpu_allocator().stats().in_use, std::size_t{8} << 20);
 }
 
 }  // namespace

@@ -33,8 +33,9 @@ struct ClassifierWeights {
     Tensor inverse_norm;  ///< [K]
     std::int64_t class_begin = 0;
     double scale = 64;
-    /// Operands of the large products: bf16 lets a GPU round unit rows and gradients of logits to bf16 (sums in f32);
-    /// any other value keeps the dtype of w. The CPU never rounds.
+    /// Operands of the large products of a w in f32: with bf16 rows and gradients of logits are rounded to bf16 on
+    /// their way into logits, dW and dx (sums in f32), on a GPU and on a CPU that multiplies pairs in bf16; everything
+    /// else, and any other value, keeps the dtype of w.
     DType products = DType::f32;
 };
 

@@ -116,7 +116,9 @@ struct Bf16Products {
     using Right = Bf16Pair;
     using Gradient = bf16;
 
+    /// A group packs as many bytes as without rounding.
     static constexpr std::int64_t row_group = 4096, row_tile = 256, step = 32;
+    /// Classes a tile: as many as meet packed rows at once without driving a core's sums out of its cache.
     static std::int64_t class_tile(std::int64_t classes) {
         return std::clamp<std::int64_t>((classes + 511) / 512, 1, 8) * step;
     }
@@ -196,7 +198,7 @@ struct Bf16Products {
 
   private:
     /// Rows of W as a left side: blocks of 32 classes, in each the steps of D. Made for the first panel whose logits
-    /// were not kept.
+    /// were not kept, and not of unit length: that factor is one of the logits.
     void round_classes() {
         const std::int64_t dim = weights.w.dim(1), steps = steps_of(dim);
         left_ = Tensor::empty({steps_of(k1 - k0) * 32, steps * step}, {.dtype = DType::bf16});

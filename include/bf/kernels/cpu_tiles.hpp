@@ -149,7 +149,7 @@ class BlockProducts {
     void multiply(std::int64_t rows, std::int64_t steps, const bf16* a, std::int64_t a_block, std::int64_t a_step,
                   const Bf16Pair* b, float* c, std::int64_t c_row) {
         // steps whose right side stays in the first-level cache while all rows meet it
-        const std::int64_t pieces = (steps + 7) / 8, some = (steps + pieces - 1) / pieces;
+        const std::int64_t pieces = std::max<std::int64_t>(1, (steps + 7) / 8), some = (steps + pieces - 1) / pieces;
         multiply_some<add>(rows, std::min(some, steps), a, a_block, a_step, b, c, c_row);
         for (std::int64_t t = some; t < steps; t += some)
             multiply_some<true>(rows, std::min(some, steps - t), a + t * a_step, a_block, a_step, b + t * 512, c,
