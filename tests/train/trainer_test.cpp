@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bf/kernels/cpu_simd.hpp"
 #include "tiny_run.hpp"
 
 namespace {
