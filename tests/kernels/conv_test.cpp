@@ -6,6 +6,7 @@
 #include "bf/base/random.hpp"
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/dispatch.hpp"
+#include "kernels/geometry_name.hpp"
 
 namespace {
 
@@ -146,8 +147,7 @@ TEST(Conv, SeveralSlabsAndBlocks) {
 
 TEST(Conv, EveryGeometryInF64) {
     for (const ConvGeometry& g : geometries) {
-        SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " kernel ", g.kernel_h, "x", g.kernel_w, " stride ",
-                                g.stride, " groups ", g.groups));
+        SCOPED_TRACE(name(g));
         expect_close(Problem(g, DType::f64), ConvAlgorithm::automatic, 1e-13);
     }
 }
@@ -155,8 +155,7 @@ TEST(Conv, EveryGeometryInF64) {
 // Winograd in f32 loses about one digit: its error, relative to the largest output, stays below 2e-5.
 TEST(Conv, EveryGeometryInF32) {
     for (const ConvGeometry& g : geometries) {
-        SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " kernel ", g.kernel_h, "x", g.kernel_w, " stride ",
-                                g.stride, " groups ", g.groups));
+        SCOPED_TRACE(name(g));
         expect_close(Problem(g, DType::f32), ConvAlgorithm::automatic, 2e-5);
         expect_close(Problem(g, DType::f32), ConvAlgorithm::direct, 2e-6);
     }
@@ -176,8 +175,7 @@ const ConvGeometry tile_geometries[] = {
 TEST(Conv, EveryGeometryInBf16) {
     const auto all = [](const auto& list, double dw_tolerance) {
         for (const ConvGeometry& g : list) {
-            SCOPED_TRACE(bf::concat("c ", g.c_in, "->", g.c_out, " @ ", g.h, "x", g.w, " kernel ", g.kernel_h, "x",
-                                    g.kernel_w, " stride ", g.stride, " groups ", g.groups));
+            SCOPED_TRACE(name(g));
             const bool depthwise = g.groups > 1;  // widened, and rounded as a whole
             const Problem p(g, DType::bf16);
             const Passes want = reference(p);

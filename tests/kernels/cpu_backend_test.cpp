@@ -12,6 +12,7 @@
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/dispatch.hpp"
 #include "errors.hpp"
+#include "kernels/geometry_name.hpp"
 #ifdef BF_HAVE_ONEDNN
 #include "src/onednn_conv.hpp"
 #endif
@@ -124,10 +125,6 @@ const ConvGeometry geometries[] = {
     {3, 16, 23, 21, 32, 7, 7, 2, 3, 1},   {1, 16, 40, 20, 32, 7, 7, 2, 3, 1},  {3, 64, 7, 7, 64, 1, 1, 1, 0, 1},
     {17, 32, 5, 5, 32, 3, 3, 1, 1, 1},    {3, 64, 14, 14, 64, 3, 3, 1, 1, 64}, {3, 64, 7, 7, 64, 7, 7, 1, 0, 64},
     {2, 5, 6, 8, 7, 3, 5, 1, 2, 1},       {1, 1, 1, 1, 1, 1, 1, 1, 0, 1}};
-std::string name(const ConvGeometry& g) {
-    return bf::concat("n ", g.n, " c ", g.c_in, "->", g.c_out, " image ", g.h, "x", g.w, " kernel ", g.kernel_h, "x",
-                      g.kernel_w, " stride ", g.stride, " pad ", g.pad, " groups ", g.groups);
-}
 
 TEST(OneDnn, IsTheSameFormulaInF32) {
     const Choice onednn(CpuConv::onednn);

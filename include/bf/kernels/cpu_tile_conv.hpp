@@ -2,7 +2,6 @@
 #include <vector>
 
 #include "bf/core/parallel.hpp"
-#include "bf/kernels/cpu_patches.hpp"
 #include "bf/kernels/cpu_tiles.hpp"
 #include "bf/kernels/table.hpp"
 
