@@ -1,8 +1,11 @@
 #pragma once
 #include <array>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include "bf/kernels/cpu_depthwise.hpp"
+#include "bf/kernels/cpu_pack.hpp"
 #include "bf/kernels/cpu_pointwise.hpp"
 #include "bf/kernels/cpu_tile_conv.hpp"
 #include "bf/kernels/cpu_winograd.hpp"
@@ -15,7 +18,9 @@ namespace bf::cpu {
 inline bool use_winograd(const ConvGeometry& g, ConvAlgorithm algorithm, DType dtype) {
     const bool possible = g.kernel_h == 3 && g.kernel_w == 3 && g.stride == 1 && g.groups == 1 && g.pad <= 2;
     if (algorithm == ConvAlgorithm::automatic)
-        return possible && dtype == DType::f32 && g.pad == 1 && g.c_in >= 16 && g.c_out >= 16;
+        // few tiles do not pay for the transform of the weights
+        return possible && dtype == DType::f32 && g.pad == 1 && g.c_in >= 16 && g.c_out >= 16 &&
+               TileGrid(g).count() >= 8;
     return possible && algorithm == ConvAlgorithm::winograd;
 }
 /// Whether tiles compute a pass in bf16: they take `channels` of what it reads in steps of 32.
@@ -43,29 +48,6 @@ struct GroupSizes {
           rows(g.n * g.h_out() * g.w_out()),
           block(rows_at_once(patch * element)) {}
 };
-
-/// A matrix [depth, cols] whose value at (k, j) is at(k, j), cut into columns of block_cols as elements E (a pair: of
-/// neighbours k); missing columns are 0.
-template <class E, class At>
-Tensor column_blocks(std::int64_t depth, std::int64_t cols, At&& at) {
-    constexpr std::int64_t width = block_cols<SumOf<E>>, step = std::is_same_v<E, Bf16Pair> ? 2 : 1;
-    const std::int64_t steps = depth / step;
-    const Tensor packed = Tensor::empty({padded_cols<SumOf<E>>(cols), steps}, {.dtype = dtype_of<E>});
-    E* out = packed.data<E>();
-    parallel_for(padded_cols<SumOf<E>>(cols) / width, 1, [&](std::int64_t p, std::int64_t) {
-        E* to = out + p * width * steps;
-        const std::int64_t first = p * width, count = std::min(width, cols - first);
-        for (std::int64_t k = 0; k < depth; k += step, to += width) {
-            for (std::int64_t j = 0; j < count; ++j)
-                if constexpr (step == 2)
-                    to[j] = pair_of(bf16(at(k, first + j)), bf16(at(k + 1, first + j)));
-                else
-                    to[j] = at(k, first + j);
-            std::fill(to + count, to + width, E(0));
-        }
-    });
-    return packed;
-}
 
 /// What patches are kept in, and what they are multiplied as: pairs of bf16 where x is bf16 and the target can, else
 /// numbers of Compute<S>.
@@ -108,8 +90,9 @@ struct LeftSide {
     }
 };
 
-/// y[rows, cols] = a b, b [depth, cols] as column_blocks() gives it; rows of y lie y_row apart. Where the columns do
-/// not fill their last block, or y has another storage, `rest` [rows, block_cols] takes them first.
+/// y[rows, cols] = a b, b of `depth` rows as column_blocks() gives it, or the first of those that a has; rows of y lie
+/// y_row apart. Where the columns do not fill their last block, or y has another storage, `rest` [rows, block_cols]
+/// takes them first.
 template <class E, class S>
 void multiply_columns(const LeftSide<E>& a, std::int64_t depth, std::int64_t cols, const E* b, S* y, std::int64_t y_row,
                       SumOf<E>* rest) {
@@ -181,9 +164,27 @@ void direct_forward_as(const ConvGeometry& g, const S* x, const Compute<S>* w, S
     const bool in_place = std::is_same_v<S, P> && g.groups == 1 && (wo >= 2 * block_rows || taps == 1);
     for (std::int64_t q = 0; q < g.groups; ++q) {
         const T* own = w + q * s.out * s.patch;
-        const Tensor weights = column_blocks<E>(s.patch, s.out, [&](std::int64_t k, std::int64_t o) {
-            return own[(o * s.in + k % s.in) * taps + k / s.in];
-        });
+        const auto pack = [&](std::int64_t first, E* to) { pack_forward(own, s.out, s.in, taps, first, to); };
+        S* const outputs = y + q * s.out;
+        if (s.rows <= s.block) {  // one block of rows: tasks take columns, and pack the weights that they multiply
+            const Tensor patches = Tensor::empty({s.rows, s.patch}, {.dtype = dtype_of<P>});
+            parallel_for(s.rows, 8, [&](std::int64_t r, std::int64_t end) {
+                gather_patches(g, x, r, end - r, 0, taps, q * s.in, s.in, patches.data<P>() + r * s.patch);
+            });
+            LeftSide<E> a;
+            a.add(0, s.rows, depth, depth);
+            a.add_run(reinterpret_cast<const E*>(patches.data<P>()), 0);
+            parallel_for(padded_cols<T>(s.out) / block_cols<T>, 1, [&](std::int64_t p, std::int64_t) {
+                const Tensor weights = Tensor::empty({block_cols<T>, depth}, {.dtype = dtype_of<E>}),
+                             rest = Tensor::empty({s.rows, block_cols<T>}, {.dtype = dtype_of<T>});
+                const std::int64_t first = p * block_cols<T>;
+                pack(first, weights.data<E>());
+                multiply_columns(a, depth, std::min(block_cols<T>, s.out - first), weights.data<E>(), outputs + first,
+                                 g.c_out, rest.data<T>());
+            });
+            continue;
+        }
+        const Tensor weights = column_blocks<E>(depth, s.out, pack);
         parallel_for(s.rows, s.block, [&](std::int64_t begin, std::int64_t end) {
             const Tensor scratch = Tensor::empty({s.block, s.patch}, {.dtype = dtype_of<P>}),
                          rest = Tensor::empty({s.block, block_cols<T>}, {.dtype = dtype_of<T>});
@@ -207,8 +208,7 @@ void direct_forward_as(const ConvGeometry& g, const S* x, const Compute<S>* w, S
                 a.add(r - begin, count, depth, depth);
                 a.add_run(reinterpret_cast<const E*>(to), 0);
             }
-            multiply_columns(a, depth, s.out, weights.data<E>(), y + begin * g.c_out + q * s.out, g.c_out,
-                             rest.data<T>());
+            multiply_columns(a, depth, s.out, weights.data<E>(), outputs + begin * g.c_out, g.c_out, rest.data<T>());
         });
     }
 }
@@ -226,22 +226,33 @@ void direct_dx_as(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx
     using E = typename Patch::Element;
     const GroupSizes s(g, sizeof(P));
     const std::int64_t ho = g.h_out(), wo = g.w_out(), taps = g.kernel_h * g.kernel_w;
+    std::vector<std::int64_t> order;  // taps, those of a set together
+    std::vector<std::size_t> upto;    // where the taps of each set end
     for (std::int64_t set = 0; set < g.stride * g.stride; ++set) {
-        const std::int64_t y0 = set / g.stride, x0 = set % g.stride;
-        const std::int64_t rows = (g.h - y0 + g.stride - 1) / g.stride, cols = (g.w - x0 + g.stride - 1) / g.stride;
-        if (rows <= 0 || cols <= 0) continue;
-        std::vector<std::int64_t> mine;  // taps that reach this set
         for (std::int64_t tap = 0; tap < taps; ++tap)
-            if ((y0 + g.pad - tap / g.kernel_w) % g.stride == 0 && (x0 + g.pad - tap % g.kernel_w) % g.stride == 0)
-                mine.push_back(tap);
-        const auto met = static_cast<std::int64_t>(mine.size()), depth = met * s.out;
-        const std::int64_t block = rows_at_once(depth * static_cast<std::int64_t>(sizeof(P)));
-        const bool in_place = std::is_same_v<S, P> && cols >= 2 * block_rows;
-        for (std::int64_t q = 0; q < g.groups; ++q) {
-            const T* own = w + q * s.out * s.patch;
-            const Tensor weights = column_blocks<E>(depth, s.in, [&](std::int64_t k, std::int64_t c) {
-                return own[(k % s.out * s.in + c) * taps + mine[static_cast<std::size_t>(k / s.out)]];
-            });
+            if ((set / g.stride + g.pad - tap / g.kernel_w) % g.stride == 0 &&
+                (set % g.stride + g.pad - tap % g.kernel_w) % g.stride == 0)
+                order.push_back(tap);
+        upto.push_back(order.size());
+    }
+    for (std::int64_t q = 0; q < g.groups; ++q) {
+        const T* own = w + q * s.out * s.patch;
+        const std::int64_t packed_depth = taps * s.out / Patch::step;
+        const Tensor weights = column_blocks<E>(packed_depth, s.in, [&](std::int64_t first, E* to) {
+            pack_backward(own, s.out, s.in, taps, order, first, to);
+        });
+        std::size_t before = 0;
+        for (std::int64_t set = 0; set < g.stride * g.stride; ++set) {
+            const std::int64_t y0 = set / g.stride, x0 = set % g.stride;
+            const std::int64_t rows = (g.h - y0 + g.stride - 1) / g.stride, cols = (g.w - x0 + g.stride - 1) / g.stride;
+            const std::size_t from = std::exchange(before, upto[static_cast<std::size_t>(set)]);
+            if (rows <= 0 || cols <= 0) continue;
+            const std::span mine(order.data() + from, before - from);  // taps that reach this set
+            const auto met = static_cast<std::int64_t>(mine.size()), depth = met * s.out;
+            const E* own_weights =
+                weights.data<E>() + static_cast<std::int64_t>(from) * s.out / Patch::step * block_cols<T>;
+            const std::int64_t block = rows_at_once(depth * static_cast<std::int64_t>(sizeof(P)));
+            const bool in_place = std::is_same_v<S, P> && cols >= 2 * block_rows;
             parallel_for(g.n * rows * cols, block, [&](std::int64_t begin, std::int64_t end) {
                 const std::int64_t width = padded_cols<T>(s.in);
                 const Tensor scratch = Tensor::empty({block, depth}, {.dtype = dtype_of<P>}),
@@ -291,7 +302,7 @@ void direct_dx_as(const ConvGeometry& g, const S* dy, const Compute<S>* w, S* dx
                             to += s.out;
                         }
                 }
-                multiply_columns(a, depth / Patch::step, s.in, weights.data<E>(), made, width, rest);
+                multiply_columns(a, packed_depth, s.in, own_weights, made, width, rest);
                 for (std::int64_t r = begin; r < end; ++r) {
                     const auto [n, y, x] = place(r);
                     copy_values(made + (r - begin) * width, s.in, dx + ((n * g.h + y) * g.w + x) * g.c_in + q * s.in);

@@ -200,13 +200,15 @@ template <std::size_t n, class F>
     (std::make_index_sequence<n>());
 }
 
-/// to[j * to_row + i] = from[i * from_row + j] for i, j < lanes<T>.
+/// to[j * to_row + i] = from[i * from_row + j] for i, j < lanes<T>; rows j of `to` from `values` on are undefined.
 template <class T>
-void transpose_lanes(const T* from, std::int64_t from_row, T* to, std::int64_t to_row) {
+void transpose_lanes(const T* from, std::int64_t from_row, T* to, std::int64_t to_row, std::int64_t values = lanes<T>) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == 4) {
         __m512i a[16], b[16];
-        repeated<16>([&](auto i) { a[i] = _mm512_loadu_si512(from + static_cast<std::int64_t>(i) * from_row); });
+        const auto read = static_cast<__mmask16>((1u << values) - 1);
+        repeated<16>(
+            [&](auto i) { a[i] = _mm512_maskz_loadu_epi32(read, from + static_cast<std::int64_t>(i) * from_row); });
         repeated<8>([&](auto i) {
             b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
             b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
@@ -233,7 +235,21 @@ void transpose_lanes(const T* from, std::int64_t from_row, T* to, std::int64_t t
     }
 #endif
     for (std::int64_t i = 0; i < lanes<T>; ++i)
-        for (std::int64_t j = 0; j < lanes<T>; ++j) to[j * to_row + i] = from[i * from_row + j];
+        for (std::int64_t j = 0; j < values; ++j) to[j * to_row + i] = from[i * from_row + j];
+}
+
+/// to[v * lanes<T> + l] = from[l * row + v] for v < values: lanes from `count` on are 0. `to` has room for whole blocks
+/// of lanes<T> values.
+template <class T>
+void turn_rows(const T* from, std::int64_t row, std::int64_t count, std::int64_t values, T* to) {
+    if (row == 1 && values == 1) return store(to, load(from, count));
+    if (count == lanes<T>) {
+        for (std::int64_t v = 0; v < values; v += lanes<T>)
+            transpose_lanes(from + v, row, to + v * lanes<T>, lanes<T>, std::min(lanes<T>, values - v));
+        return;
+    }
+    for (std::int64_t v = 0; v < values; ++v)
+        for (std::int64_t l = 0; l < lanes<T>; ++l) to[v * lanes<T> + l] = l < count ? from[l * row + v] : T(0);
 }
 
 /// Rows and columns of the block that fits the registers: two vectors wide, one register for the value that is

@@ -78,29 +78,37 @@ void transform_out(const T* products, std::int64_t plane, S* image, std::int64_t
     }
 }
 
-/// Columns [panel * block_cols, ..) of the 36 matrices [in, out] that weights [O, C, 3, 3] become, as [36, in,
+/// Values between the 36 matrices that weights become: no multiple of the cache's size, where all would lie in the same
+/// places of it.
+template <class T>
+constexpr std::int64_t weight_plane(std::int64_t in) {
+    return in * block_cols<T> + lanes<T>;
+}
+/// Columns [panel * block_cols, ..) of the 36 matrices [in, out] that weights [O, C, 3, 3] become, each as [in,
 /// block_cols]: forward (C, O), or for the input gradient (O, C) with the kernel turned by 180 degrees. Missing columns
 /// are 0.
 template <class T>
 void winograd_weights(const T* w, std::int64_t c_out, std::int64_t c_in, bool flip, std::int64_t panel, T* u) {
-    const std::int64_t rows = flip ? c_out : c_in, cols = flip ? c_in : c_out;
+    const std::int64_t rows = flip ? c_out : c_in, cols = flip ? c_in : c_out, plane = weight_plane<T>(rows);
+    // kernels that lie side by side for the same columns
+    const std::int64_t some = flip ? 1 : lanes<T>;
+    alignas(64) T turned[10 * lanes<T> * lanes<T>];
     for (std::int64_t half = 0; half < block_cols<T>; half += lanes<T>) {
         const std::int64_t s = panel * block_cols<T> + half, count = std::clamp<std::int64_t>(cols - s, 0, lanes<T>);
-        alignas(64) T g[9][lanes<T>] = {};
         for (std::int64_t r = 0; r < rows; ++r) {
-            for (std::int64_t l = 0; l < count; ++l) {
-                const T* from = w + (flip ? r * c_in + s + l : (s + l) * c_in + r) * 9;
-                for (int k = 0; k < 9; ++k) g[k][l] = from[flip ? 8 - k : k];
-            }
+            if (r % some == 0)
+                turn_rows(w + (flip ? r * c_in + s : s * c_in + r) * 9, (flip ? 1 : c_in) * 9, count,
+                          std::min(some, rows - r) * 9, turned);
+            const T* g = turned + r % some * 9 * lanes<T>;
             Vector<T> mid[6][3], column[3], six[6];
             for (int j = 0; j < 3; ++j) {
-                for (int i = 0; i < 3; ++i) column[i] = load(g[i * 3 + j]);
+                for (int i = 0; i < 3; ++i) column[i] = load(g + (flip ? 8 - i * 3 - j : i * 3 + j) * lanes<T>);
                 math::winograd_weight(column, six, T());
                 for (int i = 0; i < 6; ++i) mid[i][j] = six[i];
             }
             for (int i = 0; i < 6; ++i) {
                 math::winograd_weight(mid[i], six, T());
-                for (int j = 0; j < 6; ++j) store(u + ((i * 6 + j) * rows + r) * block_cols<T> + half, six[j]);
+                for (int j = 0; j < 6; ++j) store(u + (i * 6 + j) * plane + r * block_cols<T> + half, six[j]);
             }
         }
     }
@@ -142,7 +150,7 @@ void winograd_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, bo
     const TileGrid grid(g);
     const TensorOptions made{.dtype = dtype_of<T>};
     const std::int64_t c = g.c_in, o = g.c_out, panels = padded_cols<T>(o) / block_cols<T>,
-                       panel_size = 36 * c * block_cols<T>;
+                       panel_size = 36 * weight_plane<T>(c);
     const auto weights_of = [&](std::int64_t panel, T* u) {
         winograd_weights(w, flip ? c : o, flip ? o : c, flip, panel, u);
     };
@@ -153,7 +161,7 @@ void winograd_forward(const ConvGeometry& g, const S* x, const Compute<S>* w, bo
             multiply_block<false, T>(
                 tiles, 1,
                 [&](std::int64_t) {
-                    return std::pair<const T*, const T*>(v + k * in_plane, u + k * c * block_cols<T>);
+                    return std::pair<const T*, const T*>(v + k * in_plane, u + k * weight_plane<T>(c));
                 },
                 c, {c, 1, block_cols<T>}, m + k * out_plane, m_row);
     };
