@@ -196,7 +196,9 @@ template <class E>
 /// and arrays of vectors from lying in registers.
 template <std::size_t n, class F>
 [[gnu::always_inline]] inline void repeated(F&& f) {
-    [&]<std::size_t... i>(std::index_sequence<i...>) { (f(std::integral_constant<std::size_t, i>()), ...); }
+    [&]<std::size_t... i>(std::index_sequence<i...>) __attribute__((always_inline)) {
+        (f(std::integral_constant<std::size_t, i>()), ...);
+    }
     (std::make_index_sequence<n>());
 }
 

@@ -194,42 +194,35 @@ void join_sums(const T* sums, std::int64_t parts, std::int64_t taps, std::int64_
 
 #ifdef BF_HAVE_TILES
 
-/// Weights of each set as the right side of products: blocks of 32 output channels, in each the taps of the set with
-/// their input channels as pairs. read(out, in, values) gives values [32 in, taps of the kernel, 32 out] from these
-/// channels on.
+/// Weights of output channels [32 block, ..) and input channels [32 group, ..) as the right side of products: for each
+/// set, tap and input channel a row of 32 pairs, in `to` of the block [taps of all sets, input channels / 2, 32].
+/// read(out, in, values) gives values [32 in, taps of the kernel, 32 out] from these channels on, and may leave what it
+/// likes in 16 rows behind them.
 template <class Read>
-std::vector<Tensor> tile_weights(const Sliding& s, std::int64_t kernel_taps, Read&& read) {
-    const std::int64_t blocks = (s.out_channels + 31) / 32, groups = s.channels / 32, pairs = s.channels / 2;
-    std::vector<Tensor> packed;
+void pack_tiles(const Sliding& s, std::int64_t kernel_taps, Read&& read, std::int64_t block, std::int64_t group,
+                Bf16Pair* to) {
+    const Tensor scratch = Tensor::empty({32 * kernel_taps + 16, 32}, {.dtype = DType::f32});
+    const float* values = scratch.data<float>();
+    read(block * 32, group * 32, scratch.data<float>());
+    to += group * 16 * 32;
     for (const auto& set : s.sets)
-        packed.push_back(Tensor::empty({blocks, static_cast<std::int64_t>(set.taps.size()) * pairs, 32},
-                                       {.dtype = dtype_of<Bf16Pair>}));
-    parallel_for(blocks * groups, 1, [&](std::int64_t i, std::int64_t) {
-        const std::int64_t block = i / groups, group = i % groups;
-        const Tensor scratch = Tensor::empty({32, kernel_taps, 32}, {.dtype = DType::f32});
-        const float* values = scratch.data<float>();
-        read(block * 32, group * 32, scratch.data<float>());
-        for (std::size_t k = 0; k < packed.size(); ++k) {
-            Bf16Pair* to = packed[k].data<Bf16Pair>() + block * packed[k].dim(1) * 32 + group * 16 * 32;
-            for (const auto& tap : s.sets[k].taps) {
-                const float* from = values + tap.index * 32;
-                for (std::int64_t pair = 0; pair < 16; ++pair, from += 2 * kernel_taps * 32)
-                    for (std::int64_t o = 0; o < 32; o += 16) {
-                        const auto a = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + o)),
-                                   b = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + kernel_taps * 32 + o));
-                        _mm512_storeu_si512(
-                            to + pair * 32 + o,
-                            _mm512_or_si512(_mm512_cvtepu16_epi32(a), _mm512_slli_epi32(_mm512_cvtepu16_epi32(b), 16)));
-                    }
-                to += pairs * 32;
-            }
+        for (const auto& tap : set.taps) {
+            const float* from = values + tap.index * 32;
+            for (std::int64_t pair = 0; pair < 16; ++pair, from += 2 * kernel_taps * 32)
+                for (std::int64_t o = 0; o < 32; o += 16) {
+                    const auto first = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + o)),
+                               second = (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from + kernel_taps * 32 + o));
+                    _mm512_storeu_si512(to + pair * 32 + o,
+                                        _mm512_or_si512(_mm512_cvtepu16_epi32(first),
+                                                        _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16)));
+                }
+            to += s.channels / 2 * 32;
         }
-    });
-    return packed;
 }
 
-/// y = the sums of a pass over x; weights are those of each set, as tile_weights() gives them.
-inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor>& weights, bf16* y) {
+/// y = the sums of a pass over x; read() as pack_tiles() takes it.
+template <class Read>
+void tile_slide(const Sliding& s, const bf16* x, std::int64_t kernel_taps, Read&& read, bf16* y) {
     const std::int64_t width = s.width(), c = s.channels, steps = c / tile_depth;
     const bool in_place = s.n == 1 && s.in_step == 1 && s.planes[0].y == 0 && s.planes[0].x == 0 && s.span_y == 0 &&
                           s.span_x == 0 && s.rows == s.h && s.cols == s.w;
@@ -241,9 +234,20 @@ inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor
     // with few strips tasks take some of the output channels; sums are the same whoever makes them
     const std::int64_t parts = std::clamp<std::int64_t>(
         4 * cpu_pool().threads() / std::max<std::int64_t>(1, strip_count), 1, std::min<std::int64_t>(blocks, 8));
+    std::int64_t taps = 0;
+    for (const auto& set : s.sets) taps += static_cast<std::int64_t>(set.taps.size());
+    // weights that one strip meets are packed by who multiplies them: they do not leave the second-level cache
+    const bool once = strip_count == 1;
+    const std::int64_t block_size = taps * c / 2 * 32;
+    const Tensor packed = Tensor::empty({once ? 0 : blocks * block_size}, {.dtype = dtype_of<Bf16Pair>});
+    if (!once)
+        parallel_for(blocks * steps, 1, [&](std::int64_t i, std::int64_t) {
+            pack_tiles(s, kernel_taps, read, i / steps, i % steps, packed.data<Bf16Pair>() + i / steps * block_size);
+        });
     parallel_for(strip_count * parts, 1, [&](std::int64_t task, std::int64_t) {
         const Strip& strip = strips[static_cast<std::size_t>(task / parts)];
         const std::int64_t part = task % parts, stride = strip.plane_places(s), row = strip.images * width;
+        const Tensor own = Tensor::empty({once ? block_size : 0}, {.dtype = dtype_of<Bf16Pair>});
         const Tensor copy = Tensor::empty({in_place ? 0 : s.plane_count() * stride * c}, {.dtype = DType::bf16});
         const bf16* planes = x + (strip.first * s.h + strip.begin) * s.w * c;
         if (!in_place) {
@@ -252,18 +256,19 @@ inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor
         }
         alignas(64) float sums[32 * 32];
         Tiles tiles;
-        for (std::int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block)
-            for (std::size_t i = 0; i < s.sets.size(); ++i) {
-                const Sliding::Set& set = s.sets[i];
-                const auto taps = static_cast<std::int64_t>(set.taps.size());
-                const Bf16Pair* w = weights[i].data<Bf16Pair>() + block * taps * c / 2 * 32;
+        for (std::int64_t block = blocks * part / parts; block < blocks * (part + 1) / parts; ++block) {
+            const Bf16Pair* w = once ? own.data<Bf16Pair>() : packed.data<Bf16Pair>() + block * block_size;
+            if (once)
+                for (std::int64_t group = 0; group < steps; ++group)
+                    pack_tiles(s, kernel_taps, read, block, group, own.data<Bf16Pair>());
+            for (const auto& set : s.sets) {
                 const std::int64_t rows = std::min(strip.end, set.rows) - strip.begin,
                                    count = std::min<std::int64_t>(32, s.out_channels - block * 32),
                                    places = rows > 0 ? rows * row - (width - set.cols) : 0;
                 for (std::int64_t first = 0; first < places; first += 32) {
                     const std::int64_t m = std::min<std::int64_t>(32, places - first);
                     tiles.multiply<false>(
-                        m, taps,
+                        m, static_cast<std::int64_t>(set.taps.size()),
                         [&](std::int64_t t) {
                             const Sliding::Tap& tap = set.taps[static_cast<std::size_t>(t)];
                             return std::pair(planes + (tap.plane * stride + first + tap.y * row + tap.x) * c,
@@ -287,7 +292,9 @@ inline void tile_slide(const Sliding& s, const bf16* x, const std::vector<Tensor
                         r = end;
                     }
                 }
+                w += static_cast<std::int64_t>(set.taps.size()) * c / 2 * 32;
             }
+        }
         finish_stream();
     });
 }
@@ -306,7 +313,7 @@ inline void tile_forward(const ConvGeometry& g, const bf16* x, const float* w, b
             for (std::int64_t j = 0; j < 32 * taps; ++j)
                 values[j * 32 + done] = done < count ? from[done * row + j] : 0;
     };
-    tile_slide(s, x, tile_weights(s, taps, read), y);
+    tile_slide(s, x, taps, read, y);
 }
 inline void tile_dx(const ConvGeometry& g, const bf16* dy, const float* w, bf16* dx) {
     const Sliding s = slide_backward(joined(g));
@@ -315,11 +322,15 @@ inline void tile_dx(const ConvGeometry& g, const bf16* dy, const float* w, bf16*
         const std::int64_t count = std::min<std::int64_t>(32, g.c_in - c);
         for (std::int64_t i = 0; i < 32; ++i, values += taps * 32) {
             const float* from = w + (o + i) * row + c * taps;
+            if (count == 32 && taps <= 16) {
+                for (std::int64_t j = 0; j < 32; j += 16) transpose_lanes(from + j * taps, taps, values + j, 32, taps);
+                continue;
+            }
             for (std::int64_t j = 0; j < 32; ++j)
                 for (std::int64_t t = 0; t < taps; ++t) values[t * 32 + j] = j < count ? from[j * taps + t] : 0;
         }
     };
-    tile_slide(s, dy, tile_weights(s, taps, read), dx);
+    tile_slide(s, dy, taps, read, dx);
 }
 
 /// Planes [places, channels] with places along the rows: to [planes, channels, places].
