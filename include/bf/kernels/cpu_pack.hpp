@@ -5,7 +5,7 @@
 #include "bf/core/tensor.hpp"
 #include "bf/kernels/cpu_simd.hpp"
 
-// CPU: weights of a convolution as the right side of products of blocks.
+// CPU: weights of a convolution as the right side of products of blocks, and their gradient as sums of such products.
 
 namespace bf::cpu {
 
@@ -66,6 +66,34 @@ Tensor column_blocks(std::int64_t depth, std::int64_t cols, Pack&& pack) {
     const Tensor packed = Tensor::empty({panels, panel}, {.dtype = dtype_of<E>});
     parallel_for(panels, 1, [&](std::int64_t p, std::int64_t) { pack(p * width, packed.data<E>() + p * panel); });
     return packed;
+}
+
+/// dw [outs, in, taps] = the sum over `parts` of sums [parts, taps, in, width], in order.
+template <class T>
+void join_sums(const T* sums, std::int64_t parts, std::int64_t taps, std::int64_t in, std::int64_t width,
+               std::int64_t outs, T* dw) {
+    const std::int64_t row = in * taps, blocks = (row + lanes<T> - 1) / lanes<T>;
+    parallel_for((outs + lanes<T> - 1) / lanes<T> * blocks, 64, [&](std::int64_t begin, std::int64_t end) {
+        alignas(64) T made[lanes<T> * lanes<T>], turned[lanes<T> * lanes<T>];
+        for (std::int64_t i = begin; i < end; ++i) {
+            const std::int64_t out = i / blocks * lanes<T>, first = i % blocks * lanes<T>,
+                               count = std::min(lanes<T>, row - first), rows = std::min(lanes<T>, outs - out);
+            for (std::int64_t j = 0; j < count; ++j) {
+                const std::int64_t c = (first + j) / taps, t = (first + j) % taps;
+                Vector<T> total{};
+                for (std::int64_t part = 0; part < parts; ++part)
+                    total += load(sums + ((part * taps + t) * in + c) * width + out);
+                store(made + j * lanes<T>, total);
+            }
+            T* to = dw + out * row + first;
+            if (count == lanes<T> && rows == lanes<T>) {
+                transpose_lanes(made, lanes<T>, to, row);
+                continue;
+            }
+            transpose_lanes(made, lanes<T>, turned, lanes<T>);
+            for (std::int64_t o = 0; o < rows; ++o) std::copy_n(turned + o * lanes<T>, count, to + o * row);
+        }
+    });
 }
 
 }  // namespace bf::cpu
