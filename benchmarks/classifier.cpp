@@ -2,7 +2,7 @@
 // formula (logits as one Eigen GEMM, softmax, two GEMMs), in one run; on a GPU its peer is peers/torch_arcface.py
 // --what classifier. "beside" is the peak memory beyond W, dW, queue and embeddings. With --stage on the queue is
 // BroadFace's, as in a training step: rows are copied out and compensated, and the batch is taken in; else its rows lie
-// ready.
+// ready. Of the logits the CPU keeps --kept-mib from the first pass to the gradients.
 #include <Eigen/Core>
 
 #include "bf/base/version.hpp"
@@ -47,6 +47,7 @@ void run(int argc, char** argv) {
                                 {"identities", ""},
                                 {"dim", "512"},
                                 {"stage", "off"},
+                                {"kept-mib", "64"},
                                 {"repeats", ""},
                                 {"cap-gib", "6"},
                                 {"json", ""}});
@@ -108,7 +109,8 @@ void run(int argc, char** argv) {
                     const auto loss = bf::margin_softmax(e, w, y,
                                                          {.margin = bf::arcface(),
                                                           .memory = stage ? broad.memory(w.value(), 0) : ready,
-                                                          .products = products});
+                                                          .products = products,
+                                                          .kept_bytes = given.number("kept-mib") << 20});
                     bf::backward(loss.loss);
                     broad.push(e.value(), y, w.value(), 0);
                 };

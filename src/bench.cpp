@@ -193,6 +193,7 @@ Measured bench_training(const BenchArguments& a, const RunConfig& c, Device devi
                                 .schedule = {.kind = ScheduleKind::constant, .lr = 1e-4},
                                 .want_gradient_norm = true,
                                 .products = precision.compute,
+                                .kept_bytes = kept_bytes_of(c),
                                 .graph = c.cuda_graph},
                                broad);
     const TrainBatch batch{init.normal({c.batch_size, 3, c.image_size, c.image_size}, 0.5).to(device),

@@ -128,7 +128,7 @@ int run_info(bool json);
 int run_doctor(bool json);
 /// One line of build facts for --version.
 std::string build_facts();
-/// Of this machine: the processor's name, and memory in GiB.
+/// Of this machine: the processor's name, and memory in GiB, or what its container allows.
 std::string processor();
 double memory_gib();
 

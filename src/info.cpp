@@ -1,4 +1,5 @@
 #include <Eigen/Core>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <string>
@@ -31,9 +32,10 @@ std::string processor() {
 double memory_gib() {
     std::ifstream in("/proc/meminfo");
     std::string word;
-    double kib = 0;
+    double kib = 0, limit = 0;
     in >> word >> kib;
-    return kib / (1 << 20);
+    std::ifstream container("/sys/fs/cgroup/memory.max");  // "max": no limit
+    return container >> limit ? std::min(kib / (1 << 20), limit / (1 << 30)) : kib / (1 << 20);
 }
 
 std::string build_facts() {

@@ -1,8 +1,11 @@
 #include "model.hpp"
 
+#include <algorithm>
+
 #include "bf/base/version.hpp"
 #include "bf/io/checkpoint.hpp"
 #include "bf/kernels/dispatch.hpp"
+#include "commands.hpp"
 
 namespace bf::program {
 
@@ -12,6 +15,11 @@ std::map<std::string, std::string> model_metadata(const RunConfig& c) {
             {"bf.embedding_size", std::to_string(c.embedding_size)},
             {"bf.image_size", std::to_string(c.image_size)},
             {"bf.input", to_text(network_facts(c.network).input)}};
+}
+
+std::int64_t kept_bytes_of(const RunConfig& config) {
+    const auto own = static_cast<std::int64_t>(memory_gib() * 1024 / 16);
+    return (config.kept_logits_mib ? config.kept_logits_mib : std::min<std::int64_t>(own, 2048)) << 20;
 }
 
 Margin margin_of(const RunConfig& c) {

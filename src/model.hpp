@@ -24,6 +24,9 @@ struct Precision {
 /// What the key precision asks for, settled for a device; a usage Error where the device does not have it.
 Precision precision_of(const RunConfig& config, Device device);
 
+/// What the key kept_logits_mib means on this machine, in bytes.
+std::int64_t kept_bytes_of(const RunConfig& config);
+
 /// The margin head that a configuration names.
 Margin margin_of(const RunConfig& config);
 /// The network that a configuration names.

@@ -205,6 +205,7 @@ class Session {
                     .schedule = schedule_of(config_, per_epoch_, total_),
                     .want_gradient_norm = true,
                     .products = precision_.compute,
+                    .kept_bytes = kept_bytes_of(config_),
                     .graph = config_.cuda_graph},
                    broad_),
           upload_(device_),

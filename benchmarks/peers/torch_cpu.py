@@ -281,7 +281,7 @@ def bf_command(args, case, precision, result_file):
     if case["what"] == "classifier":
         options = {"device": "cpu", "products": precision, "batch": case["batch"], "queue": case["queue"]}
         options |= {"identities": case["classes"], "dim": args.dim, "stage": "on", "repeats": args.steps}
-        options |= {"cap-gib": 0, "json": result_file}
+        options |= {"cap-gib": 0, "kept-mib": args.kept_mib, "json": result_file}
         return [args.bench_classifier, *(str(v) for k, w in options.items() for v in (f"--{k}", w))]
     options = {"device": "cpu", "network": case["network"], "batch": case["batch"], "queue": case["queue"]}
     options |= {"identities": case["classes"], "precision": precision, "mode": case["what"]}
@@ -492,6 +492,7 @@ def parser():
     p.add_argument("--queue", type=listed(), default=[0, 8192], help="of the classifier alone (0,8192)")
     p.add_argument("--rows", type=at_least(1), default=64, help="batch of the classifier alone (64)")
     p.add_argument("--classifier-precision", type=listed(PRECISIONS), default=["f32"], help="of the classifier alone")
+    p.add_argument("--kept-mib", type=at_least(0), default=1536, help="logits that bf's classifier keeps (1536, as bf train of 24 GiB)")
     p.add_argument("--compile", action="store_true", help="PyTorch with torch.compile too")
     p.add_argument("--threads", type=at_least(1), help="of both sides (BF_THREADS, or all cores)")
     p.add_argument("--size", type=at_least(16), default=112, help="pixels a side (112)")

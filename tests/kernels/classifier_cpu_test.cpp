@@ -234,6 +234,28 @@ TEST(CpuClassifier, NotANumberReachesTheLoss) {
     EXPECT_TRUE(std::isnan(bf::margin_softmax(e, w, labels_of(b, k), {}).loss.value().item()));
 }
 
+TEST(CpuClassifier, KeepsAsManyLogitsAsItIsTold) {
+    const std::int64_t b = 32, d = 16, k = 20000, q = 992;  // 82 MB of logits
+    bf::Init init(6);
+    const Var e = Var::leaf(init.normal({b, d}, 1)), w = Var::leaf(init.normal({k, d}, 0.1));
+    const Tensor memory = init.normal({q, d}, 1), y = labels_of(b, k), yq = labels_of(q, k);
+    std::vector<Tensor> gradients;
+    for (const std::int64_t mib : {0, 16, 1024}) {
+        w.zero_grad();
+        bf::cpu_allocator().reset_peak();
+        const auto before = bf::cpu_allocator().stats().in_use;
+        bf::backward(
+            bf::margin_softmax(e, w, y, {.margin = bf::arcface(), .memory = {memory, yq, q}, .kept_bytes = mib << 20})
+                .loss);
+        const auto peak = bf::cpu_allocator().stats().peak - before;
+        const auto kept = static_cast<std::size_t>(std::min<std::int64_t>(mib << 20, 4 * k * (b + q)));
+        EXPECT_GE(peak, kept) << mib;
+        EXPECT_LT(peak, kept + (std::size_t{12} << 20)) << mib;
+        gradients.push_back(w.grad().clone());
+    }
+    for (const Tensor& g : gradients) EXPECT_EQ(std::memcmp(g.raw(), gradients[0].raw(), g.bytes()), 0);
+}
+
 // However many rows: the kept logits, packed rows and sums.
 TEST(CpuClassifier, MemoryIsBounded) {
     const std::int64_t b = 64, q = 20000, d = 64, k = 3000;

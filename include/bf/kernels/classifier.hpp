@@ -22,8 +22,8 @@ struct ClassifierRows {
     std::int64_t count() const { return x.defined() ? x.dim(0) : 0; }
 };
 
-/// Bytes of logits that one call of the margin softmax keeps between its passes at most.
-inline constexpr std::int64_t kept_bytes = 64 << 20;
+/// Bytes of logits that one call of the margin softmax keeps between its passes where nobody says more.
+inline constexpr std::int64_t usual_kept_bytes = 64 << 20;
 /// Elements of `kept` with room for all logits of `rows` rows and `classes` classes, on any target.
 inline std::int64_t kept_size(std::int64_t rows, std::int64_t classes) { return (rows + 31) / 32 * 32 * classes; }
 

@@ -21,6 +21,9 @@ struct MarginSoftmaxOptions {
     std::int64_t batch_total = 0;  ///< rows of the whole step when it is cut into micro-batches; 0: the rows of e
     ClassifierMemory memory{};
     DType products = DType::f32;  ///< bf16: see ClassifierWeights::products
+    /// Of logits that the CPU keeps for the gradients; those beyond are made again, a third of the products of a call
+    /// that keeps none. The bits are the same.
+    std::int64_t kept_bytes = usual_kept_bytes;
 };
 
 struct MarginSoftmaxResult {
@@ -110,8 +113,8 @@ inline void check_classifier_rows(const Tensor& x, const Tensor& labels, const V
 /// Margin softmax of a batch with any margin functor (cosine -> MarginValue), and BroadFace's two gradients from one
 /// fused pass: backward(loss) gives e the gradient of L_enc (batch only, W constant) and w the gradient of L_cls
 /// (batch and memory, embeddings constant). Without memory both are the plain margin softmax. e [B, D] is not
-/// normalised; w [K, D]; labels [B] i64. Of the logits the CPU holds at most
-/// kept_bytes, a GPU a tile: see kernels/cpu_classifier.hpp.
+/// normalised; w [K, D]; labels [B] i64. Of the logits the CPU holds at most options.kept_bytes, a GPU a tile: see
+/// kernels/cpu_classifier.hpp.
 template <class MarginFunctor>
 MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& labels, const MarginFunctor& margin,
                                    double scale, const MarginSoftmaxOptions& options) {
@@ -131,8 +134,9 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     kernels(device).inverse_norms(context(device), weights.w, weights.inverse_norm);
     const double classifier_rows = static_cast<double>(batch_total + memory.total);
     std::vector<ClassifierRows> sets;
-    std::int64_t room =
-        device == cpu_device && will_record({e, w}) ? kept_bytes / static_cast<std::int64_t>(size_of(made.dtype)) : 0;
+    std::int64_t room = device == cpu_device && will_record({e, w})
+                            ? options.kept_bytes / static_cast<std::int64_t>(size_of(made.dtype))
+                            : 0;
     const auto add_set = [&](const Tensor& x, const Tensor& y) {
         sets.push_back({.x = x, .inverse_norm = {}, .labels = y, .target_logit = {}, .slope = {}, .log_sum_exp = {}});
         const std::int64_t size = std::min(room, kept_size(x.dim(0), w.shape()[0]));

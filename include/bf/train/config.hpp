@@ -43,7 +43,7 @@ struct RunConfig {
                 scheduler = "poly", output = "runs/run", device = "cpu", precision = "auto", clip_scope = "backbone";
     std::int64_t embedding_size = 512, image_size = 112, batch_size = 128, gradient_acc = 1, warmup_epoch = 0,
                  warmup_step = 0, num_epoch = 20, num_step = 0, seed = 2048, num_workers = 2, threads = 0,
-                 frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2;
+                 frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2, kept_logits_mib = 0;
     double scale = 64, lr = 0.1, momentum = 0.9, weight_decay = 5e-4, lr_gamma = 0.1, clip_norm = 0, dropout = 0;
     bool nesterov = false, decay_norm_and_bias = true, deterministic = true, autotune = false, cuda_graph = false,
          activation_checkpointing = false, tensorboard = false;
@@ -115,6 +115,11 @@ void visit_keys(RunConfig& c, V&& v) {
     v.flag("deterministic", c.deterministic, "cuda: same bits from run to run; false lets cuDNN take faster sums");
     v.flag("autotune", c.autotune, "cuda: time the ways to compute a convolution, once a shape");
     v.flag("cuda_graph", c.cuda_graph, "cuda: launch forward and backward pass as one graph, where shapes allow it");
+    v.number(
+        "kept_logits_mib", c.kept_logits_mib,
+        "cpu: memory for logits that the classifier's gradients need not make again, in MiB; same bits with any; 0: a "
+        "sixteenth of the machine's, at most 2,048",
+        0, 1e6);
     v.number("num_workers", c.num_workers, "loader threads", 1, 256);
     v.number("threads", c.threads, "compute threads; 0: one a core", 0, 1024);
     v.text("output", c.output, "folder of the run, relative to the current folder");

@@ -35,7 +35,8 @@ struct TrainerOptions {
     Margin margin;
     Schedule schedule;
     bool want_gradient_norm = false;
-    DType products = DType::f32;  ///< of the classifier: see ClassifierWeights::products
+    DType products = DType::f32;                 ///< of the classifier: see ClassifierWeights::products
+    std::int64_t kept_bytes = usual_kept_bytes;  ///< of its logits: see MarginSoftmaxOptions::kept_bytes
     /// Capture forward and backward pass as a graph of the device and launch that, once three steps in a row did the
     /// same work. What cannot be captured runs as ever: see Trainer::graph_note().
     bool graph = false;
@@ -189,7 +190,8 @@ class Trainer {
                                                             {.margin = options_.margin,
                                                              .batch_total = batch_total,
                                                              .memory = forward.memory,
-                                                             .products = options_.products});
+                                                             .products = options_.products,
+                                                             .kept_bytes = options_.kept_bytes});
             backward(loss.loss);
             forward.memory = {};  // its rows are not needed any more
             work.forwards.push_back(forward);
