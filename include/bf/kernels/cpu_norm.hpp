@@ -3,6 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "bf/core/parallel.hpp"
 #include "bf/kernels/cpu_pointwise.hpp"
@@ -160,6 +161,37 @@ inline void batch_norm_eval(Context&, const Tensor& x, const Tensor& gamma, cons
     });
 }
 
+/// Of `rows` rows [rows, C] the mean and the sum of squared deviations of each channel.
+template <class S>
+void moments(const S* in, std::int64_t rows, std::int64_t channels, Compute<S>* mean, Compute<S>* squares) {
+    using T = Compute<S>;
+    const Vector<T> share = broadcast(T(1) / static_cast<T>(rows));
+    // as many vectors of channels at once as keep the adders busy
+    const auto some = [&](std::int64_t first, auto vectors) {
+        constexpr std::size_t n = decltype(vectors)::value;
+        Vector<T> sum[n] = {}, square[n] = {};
+        const auto at = [&](std::int64_t r, std::size_t i) {
+            const std::int64_t c = first + static_cast<std::int64_t>(i) * lanes<T>;
+            return n > 1 ? load(in + r * channels + c) : load(in + r * channels + c, channels - c);
+        };
+        for (std::int64_t r = 0; r < rows; ++r) repeated<n>([&](auto i) { sum[i] += at(r, i); });
+        repeated<n>([&](auto i) { sum[i] *= share; });
+        for (std::int64_t r = 0; r < rows; ++r)
+            repeated<n>([&](auto i) {
+                const Vector<T> d = at(r, i) - sum[i];
+                square[i] += d * d;
+            });
+        repeated<n>([&](auto i) {
+            const std::int64_t c = first + static_cast<std::int64_t>(i) * lanes<T>;
+            store(mean + c, sum[i], channels - c);
+            store(squares + c, square[i], channels - c);
+        });
+    };
+    std::int64_t c = 0;
+    for (; c + 4 * lanes<T> <= channels; c += 4 * lanes<T>) some(c, std::integral_constant<std::size_t, 4>());
+    for (; c < channels; c += lanes<T>) some(c, std::integral_constant<std::size_t, 1>());
+}
+
 inline void batch_norm_train(Context& ctx, const Tensor& x, const Tensor& gamma, const Tensor& beta, double epsilon,
                              const Tensor& slope, const Tensor& residual, const Tensor& y, const Tensor& mean,
                              const Tensor& inverse_std, double momentum, const Tensor& running_mean,
@@ -175,28 +207,26 @@ inline void batch_norm_train(Context& ctx, const Tensor& x, const Tensor& gamma,
         const Tensor partial = Tensor::empty({chunks, 2, channels}, {.dtype = dtype_of<T>});
         T* parts = partial.data<T>();
         parallel_for(m, chunk, [&](std::int64_t begin, std::int64_t end) {
-            T *center = parts + begin / chunk * 2 * channels, *squares = center + channels;
-            std::fill_n(center, 2 * channels, T(0));
-            for (std::int64_t r = begin; r < end; ++r)
-                for (std::int64_t c = 0; c < channels; ++c) center[c] += element_cast<T>(in[r * channels + c]);
-            const T share = T(1) / static_cast<T>(end - begin);
-            for (std::int64_t c = 0; c < channels; ++c) center[c] *= share;
-            for (std::int64_t r = begin; r < end; ++r)
-                for (std::int64_t c = 0; c < channels; ++c) {
-                    const T d = element_cast<T>(in[r * channels + c]) - center[c];
-                    squares[c] += d * d;
-                }
+            T* center = parts + begin / chunk * 2 * channels;
+            moments(in + begin * channels, end - begin, channels, center, center + channels);
         });
+        std::vector<double> centers(static_cast<std::size_t>(channels)), deviations(centers.size());
+        double count = 0;
+        for (std::int64_t i = 0; i < chunks; ++i) {
+            const double size = static_cast<double>(std::min(chunk, m - i * chunk)), total = count + size,
+                         share = size / total, weight = count * share;
+            const T *center = parts + 2 * i * channels, *squares = center + channels;
+            each_channel(channels, [&](std::int64_t c) {
+                double &mean_c = centers.data()[c], &squares_c = deviations.data()[c];
+                const double d = static_cast<double>(center[c]) - mean_c;
+                mean_c += d * share;
+                squares_c += static_cast<double>(squares[c]) + d * d * weight;
+            });
+            count = total;
+        }
         for (std::int64_t c = 0; c < channels; ++c) {
-            double count = 0, center = 0, squares = 0;
-            for (std::int64_t i = 0; i < chunks; ++i) {
-                const double size = static_cast<double>(std::min(chunk, m - i * chunk));
-                const double d = static_cast<double>(parts[2 * i * channels + c]) - center;
-                const double total = count + size;
-                center += d * size / total;
-                squares += static_cast<double>(parts[(2 * i + 1) * channels + c]) + d * d * count * size / total;
-                count = total;
-            }
+            const double center = centers[static_cast<std::size_t>(c)],
+                         squares = deviations[static_cast<std::size_t>(c)];
             mu[c] = static_cast<T>(center);
             inv[c] = static_cast<T>(1 / std::sqrt(squares / count + epsilon));
             if (running_mean.defined()) {  // the running variance is the unbiased one, as in PyTorch
