@@ -15,11 +15,10 @@ target_compile_options(bf_cuda_on_cpu PRIVATE -O1 -include ${on_cpu}/kernel.hpp)
 target_link_libraries(bf_cuda_on_cpu PUBLIC bf_headers PRIVATE bf_warnings)
 
 # Kernels of the CPU to compare with: bf_cpu would bring bf_cuda. Both are of use where they are fast.
-set(cpu_table ${PROJECT_SOURCE_DIR}/src/cpu_table.cpp)
-set_source_files_properties(${cpu_table} PROPERTIES COMPILE_DEFINITIONS Eigen=bf_eigen COMPILE_OPTIONS -O2)
+set_source_files_properties(${cpu_sources} PROPERTIES COMPILE_DEFINITIONS Eigen=bf_eigen COMPILE_OPTIONS -O2)
 set_source_files_properties(${on_cpu}/blas.cpp PROPERTIES COMPILE_OPTIONS -O3)
 add_executable(test_cuda_on_cpu ops/ops_test.cpp ops/cases.cpp kernels/classifier_cuda_test.cpp
-                                optim/device_broadface_test.cpp ${cpu_table} ${PROJECT_SOURCE_DIR}/src/cpu_backend.cpp)
+                                optim/device_broadface_test.cpp ${cpu_sources})
 target_link_libraries(test_cuda_on_cpu PRIVATE bf_cuda_on_cpu bf_warnings GTest::gtest_main)
 target_include_directories(test_cuda_on_cpu PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJECT_SOURCE_DIR})
 target_compile_definitions(test_cuda_on_cpu PRIVATE BF_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}" BF_SHARED_DIR="${shared}")

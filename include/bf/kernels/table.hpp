@@ -90,16 +90,24 @@ struct KernelTable {
 
 /// entry(name) for each kernel: from this list tables are filled and wrapped.
 // clang-format off
-#define BF_KERNELS(entry) \
+#define BF_POINTWISE_KERNELS(entry) \
     entry(convert) entry(fill) entry(axpby) entry(unary) entry(unary_dx) entry(binary) entry(binary_dx) \
-    entry(binary_dz) entry(dropout) entry(reduce) entry(reduce_dx) entry(gemm) entry(broadcast_rows) \
-    entry(gather_rows) entry(scatter_add_rows) entry(normalize_rows) entry(normalize_rows_dx) \
-    entry(softmax_cross_entropy) entry(softmax_cross_entropy_dx) entry(conv2d) entry(conv2d_dx) entry(conv2d_dw) \
+    entry(binary_dz) entry(dropout) entry(reduce) entry(reduce_dx)
+#define BF_MATRIX_KERNELS(entry) \
+    entry(gemm) entry(broadcast_rows) entry(gather_rows) entry(scatter_add_rows) entry(normalize_rows) \
+    entry(normalize_rows_dx) entry(softmax_cross_entropy) entry(softmax_cross_entropy_dx)
+#define BF_CONV_KERNELS(entry) entry(conv2d) entry(conv2d_dx) entry(conv2d_dw)
+#define BF_NORM_KERNELS(entry) \
     entry(batch_norm_train) entry(inverse_std) entry(batch_norm_eval) entry(batch_norm_train_dx) \
-    entry(batch_norm_eval_dx) entry(prelu) entry(prelu_dx) entry(max_pool) entry(max_pool_dx) entry(avg_pool) \
-    entry(avg_pool_dx) entry(inverse_norms) entry(target_cosine) entry(classifier_statistics) entry(margin_rows) \
-    entry(classifier_dw) entry(classifier_dx) entry(compensate) entry(sum_squares) entry(clip_factors) entry(sgd) \
-    entry(adamw)
+    entry(batch_norm_eval_dx) entry(prelu) entry(prelu_dx)
+#define BF_POOL_KERNELS(entry) entry(max_pool) entry(max_pool_dx) entry(avg_pool) entry(avg_pool_dx)
+#define BF_CLASSIFIER_KERNELS(entry) \
+    entry(inverse_norms) entry(target_cosine) entry(classifier_statistics) entry(margin_rows) entry(classifier_dw) \
+    entry(classifier_dx) entry(compensate)
+#define BF_UPDATE_KERNELS(entry) entry(sum_squares) entry(clip_factors) entry(sgd) entry(adamw)
+#define BF_KERNELS(entry) \
+    BF_POINTWISE_KERNELS(entry) BF_MATRIX_KERNELS(entry) BF_CONV_KERNELS(entry) BF_NORM_KERNELS(entry) \
+    BF_POOL_KERNELS(entry) BF_CLASSIFIER_KERNELS(entry) BF_UPDATE_KERNELS(entry)
 // clang-format on
 
 #define BF_COUNT(name) +1
