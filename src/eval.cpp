@@ -73,12 +73,6 @@ std::vector<Interval> intervals_of(const Tested& t, int folds, const Resampling&
                      {.rounds = rounds});
 }
 
-std::string number(double value, const char* format = "%.5f") {
-    char text[32];
-    std::snprintf(text, sizeof text, format, value);
-    return text;
-}
-
 ProtocolReport report_of(const EvalArguments& a, const ValidationSet& set, const Verification& v, const Tested& t,
                          bool network) {
     const bool view1 = a.kind == "lfw_view1" && !a.synthetic;

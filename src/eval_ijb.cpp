@@ -134,12 +134,6 @@ std::string power(double far) {
     std::snprintf(text, sizeof text, "1e%.0f", std::log10(far));
     return text;
 }
-std::string digits(double v) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.6g", v);
-    return text;
-}
-
 void one_to_one(const IjbArguments& a, const Templates& templates, IjbPairs pairs, const std::string& list,
                 ProtocolReport& report) {
     to_rows(templates, pairs.first, list);

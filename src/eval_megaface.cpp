@@ -84,12 +84,6 @@ std::vector<char> flags(const Side& side, const std::string& noise_file, int par
     return noisy;
 }
 
-std::string digits(double v) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.6g", v);
-    return text;
-}
-
 }  // namespace
 
 int run_eval_megaface(const MegaFaceArguments& a) {

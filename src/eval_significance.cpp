@@ -10,12 +10,6 @@
 namespace bf::program {
 namespace {
 
-std::string number(double value, const char* format = "%.5f") {
-    char text[32];
-    std::snprintf(text, sizeof text, format, value);
-    return text;
-}
-
 /// One line of the table of tests, and the difference as a figure.
 void add(ProtocolReport& r, const std::string& name, double first, double second, Interval interval, double p,
          const std::string& test) {

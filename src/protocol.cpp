@@ -93,6 +93,12 @@ void ProtocolReport::write(const std::filesystem::path& folder) const {
     }
 }
 
+std::string number(double value, const char* format) {
+    char text[32];
+    std::snprintf(text, sizeof text, format, value);
+    return text;
+}
+
 void check_output_folder(const std::filesystem::path& folder) {
     std::error_code error;
     std::filesystem::create_directories(folder, error);

@@ -24,6 +24,10 @@ struct FigureTable {
     std::vector<std::vector<std::string>> rows;
 };
 
+/// A number in a table.
+std::string number(double value, const char* format = "%.5f");
+inline std::string digits(double value) { return number(value, "%.6g"); }
+
 /// What every protocol of `bf eval` gives, printed and written in one way.
 struct ProtocolReport {
     std::string protocol;            ///< "IJB-C 1:1", "LFW View 2, 10 folds", ...

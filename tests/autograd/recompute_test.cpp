@@ -30,7 +30,7 @@ Tensor random(const bf::Shape& shape, bf::DType dtype, std::uint64_t seed) {
     return ::testing::AssertionSuccess();
 }
 
-Var scalar(double v) { return Var::leaf(bf::full({1}, v, bf::DType::f64)); }
+Var one_value(double v) { return Var::leaf(bf::full({1}, v, bf::DType::f64)); }
 
 struct Gradients {
     Tensor y, dx, dw, db;
@@ -87,7 +87,7 @@ TEST(Recompute, RunsTwiceOnlyWhereAGradientIsWanted) {
         second.push_back(bf::recomputing());
         return bf::square(v);
     };
-    const Var x = scalar(3);
+    const Var x = one_value(3);
     const Var y = bf::recompute(f, x);
     EXPECT_EQ(runs, 1);
     bf::backward(y);
@@ -105,7 +105,7 @@ TEST(Recompute, RunsTwiceOnlyWhereAGradientIsWanted) {
 
 TEST(Recompute, NestedOnesRunInTheSecondRunAsInAFirst) {
     std::vector<bool> inner, outer;
-    const Var x = scalar(2);
+    const Var x = one_value(2);
     const auto g = [&](const Var& v) {
         inner.push_back(bf::recomputing());
         return bf::square(v);
@@ -121,7 +121,7 @@ TEST(Recompute, NestedOnesRunInTheSecondRunAsInAFirst) {
 }
 
 TEST(Recompute, WhatItsFunctionCutsOffGetsNoGradient) {
-    const Var x = scalar(3), w = scalar(5);
+    const Var x = one_value(3), w = one_value(5);
     const auto cut = [&](const Var& v) {
         const bf::NoGrad no_grad;
         return v * w;
@@ -133,7 +133,7 @@ TEST(Recompute, WhatItsFunctionCutsOffGetsNoGradient) {
 }
 
 TEST(Recompute, AFunctionMayHandOnWhatItWasGiven) {
-    const Var x = scalar(3), w = scalar(5);
+    const Var x = one_value(3), w = one_value(5);
     const Var z = bf::square(w);
     const Var y =
         bf::recompute([](const Var& v) { return v; }, bf::square(x)) * bf::recompute([=](const Var&) { return z; }, x);
@@ -143,7 +143,7 @@ TEST(Recompute, AFunctionMayHandOnWhatItWasGiven) {
 }
 
 TEST(Recompute, WorksWhereBackwardRunsUnderNoGrad) {
-    const Var x = scalar(3);
+    const Var x = one_value(3);
     const Var y = bf::recompute([](const Var& v) { return bf::square(v); }, x);
     const bf::NoGrad no_grad;
     bf::backward(y);
@@ -152,7 +152,7 @@ TEST(Recompute, WorksWhereBackwardRunsUnderNoGrad) {
 }
 
 TEST(Recompute, LongChainsDoNotRecurse) {
-    const Var x = scalar(1);
+    const Var x = one_value(1);
     Var y = x;
     for (int i = 0; i < 50000; ++i) y = bf::recompute([](const Var& v) { return v + 0.0; }, y);
     bf::backward(y);
@@ -183,7 +183,7 @@ TEST(Recompute, KeepsTheInputsOfSegmentsAndOneSegmentsInside) {
 
 TEST(Recompute, AnExceptionLeavesTheThreadAsItWas) {
     int runs = 0, failing = 0;
-    const Var x = scalar(3), w = scalar(2);
+    const Var x = one_value(3), w = one_value(2);
     const auto f = [&](const Var& v) {
         if (++runs == failing) throw std::runtime_error("no");
         const Var y = bf::square(v) * w;
@@ -220,7 +220,7 @@ TEST(Recompute, AnExceptionLeavesTheThreadAsItWas) {
 
 TEST(Recompute, SaysThatTheSecondRunDiffers) {
     int runs = 0;
-    const Var x = scalar(3);
+    const Var x = one_value(3);
     const auto message = [&](const auto& f) -> std::string {
         const Var y = bf::recompute(f, x);
         try {

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "bf/core/parallel.hpp"
+#include "errors.hpp"
 
 namespace {
 
@@ -15,15 +16,6 @@ using bf::DType;
 using bf::Format;
 using bf::Shape;
 using bf::Tensor;
-
-std::string message_of(const std::function<void()>& f) {
-    try {
-        f();
-    } catch (const bf::Error& e) {
-        return e.what();
-    }
-    return "(no error)";
-}
 
 TEST(Tensor, ViewsShareStorage) {
     const Tensor t = Tensor::from<float>({0, 1, 2, 3, 4, 5}, {3, 2});
@@ -44,10 +36,10 @@ TEST(Tensor, ChannelRowsOfAnNhwcImage) {
 
 TEST(Tensor, ErrorsNameWhatWasGotAndWanted) {
     const Tensor t = Tensor::zeros({2, 3});
-    EXPECT_NE(message_of([&] { t.reshape({4}); }).find("got [2, 3] f32 cpu, want [4]"), std::string::npos);
-    EXPECT_NE(message_of([&] { t.data<double>(); }).find("got f32, want f64"), std::string::npos);
-    EXPECT_NE(message_of([&] { t.rows(1, 9); }).find("[1, 9)"), std::string::npos);
-    const std::string cuda = message_of([] { Tensor::empty({1}, {.device = {bf::DeviceType::cuda, 63}}); });
+    EXPECT_NE(message([&] { t.reshape({4}); }).find("got [2, 3] f32 cpu, want [4]"), std::string::npos);
+    EXPECT_NE(message([&] { t.data<double>(); }).find("got f32, want f64"), std::string::npos);
+    EXPECT_NE(message([&] { t.rows(1, 9); }).find("[1, 9)"), std::string::npos);
+    const std::string cuda = message([] { Tensor::empty({1}, {.device = {bf::DeviceType::cuda, 63}}); });
 #ifdef BF_HAVE_CUDA
     EXPECT_NE(cuda.find("cuda:63"), std::string::npos) << cuda;
 #else

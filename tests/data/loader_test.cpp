@@ -47,16 +47,16 @@ class Uneven : public bf::Dataset {
     int slowest_us_;
 };
 
-const bf::Augment everything{.flip = true,
-                             .crop_pad = 2,
-                             .brightness = 0.2f,
-                             .contrast = 0.2f,
-                             .saturation = 0.2f,
-                             .erase = 0.5f,
-                             .low_resolution = 0.3f};
+const bf::Augment all_of_it{.flip = true,
+                            .crop_pad = 2,
+                            .brightness = 0.2f,
+                            .contrast = 0.2f,
+                            .saturation = 0.2f,
+                            .erase = 0.5f,
+                            .low_resolution = 0.3f};
 LoaderOptions options(int workers, int prefetch) {
     return {
-        .batch_size = 5, .image_size = 8, .seed = 9, .workers = workers, .prefetch = prefetch, .augment = everything};
+        .batch_size = 5, .image_size = 8, .seed = 9, .workers = workers, .prefetch = prefetch, .augment = all_of_it};
 }
 constexpr std::pair<int, int> crews[] = {{1, 1}, {1, 7}, {2, 1}, {2, 7}, {5, 1}, {5, 7}};
 

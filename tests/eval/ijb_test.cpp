@@ -14,7 +14,7 @@ namespace {
 
 using bf::Tensor;
 
-const Golden& golden() {
+const Golden& ijb_golden() {
     static const Golden g(std::string(BF_TEST_DIR) + "/eval/ijb_golden.txt");
     return g;
 }
@@ -26,14 +26,14 @@ bf::MemorySource source(const std::string& text) { return {std::as_bytes(std::sp
 
 void expect_rates(const bf::ScoreRoc& roc, const std::string& name) {
     SCOPED_TRACE(name);
-    const std::vector<double>& fars = golden()["fars"];
+    const std::vector<double>& fars = ijb_golden()["fars"];
     const auto nearest = roc.nearest(fars);
     for (std::size_t i = 0; i < fars.size(); ++i) {
-        EXPECT_EQ(nearest[i].tar, golden()[name + ".nearest_tar"][i]) << fars[i];
-        EXPECT_EQ(nearest[i].far, golden()[name + ".nearest_far"][i]) << fars[i];
+        EXPECT_EQ(nearest[i].tar, ijb_golden()[name + ".nearest_tar"][i]) << fars[i];
+        EXPECT_EQ(nearest[i].far, ijb_golden()[name + ".nearest_far"][i]) << fars[i];
         const bf::OperatingPoint strict = roc.strict(fars[i]);
-        EXPECT_EQ(strict.tar, golden()[name + ".strict_tar"][i]) << fars[i];
-        EXPECT_EQ(strict.far, golden()[name + ".strict_far"][i]) << fars[i];
+        EXPECT_EQ(strict.tar, ijb_golden()[name + ".strict_tar"][i]) << fars[i];
+        EXPECT_EQ(strict.far, ijb_golden()[name + ".strict_far"][i]) << fars[i];
         // the threshold says the same
         const auto rate = [&](std::span<const double> s) {
             return static_cast<double>(
@@ -43,14 +43,14 @@ void expect_rates(const bf::ScoreRoc& roc, const std::string& name) {
         EXPECT_EQ(rate(roc.genuine()), strict.tar);
         EXPECT_EQ(rate(roc.impostor()), strict.far);
     }
-    EXPECT_NEAR(roc.auc(), golden()[name + ".auc"][0], 1e-12);
-    EXPECT_NEAR(roc.eer(), golden()[name + ".eer"][0], 1e-12);
+    EXPECT_NEAR(roc.auc(), ijb_golden()[name + ".auc"][0], 1e-12);
+    EXPECT_NEAR(roc.eer(), ijb_golden()[name + ".eer"][0], 1e-12);
 }
 
 TEST(ScoreRoc, AgreesWithScikitLearn) {
     for (int i = 0; i < 6; ++i) {
         const std::string name = "roc" + std::to_string(i);
-        expect_rates({golden()[name + ".scores"], as<std::uint8_t>(golden()[name + ".same"])}, name);
+        expect_rates({ijb_golden()[name + ".scores"], as<std::uint8_t>(ijb_golden()[name + ".same"])}, name);
     }
     EXPECT_THROW(bf::ScoreRoc(std::vector<double>{1}, std::vector<double>{}), bf::Error);
     EXPECT_THROW(bf::ScoreRoc(std::vector<double>{1}, std::vector<double>{std::nan("")}), bf::Error);
@@ -82,10 +82,10 @@ TEST(ScoreRoc, StrictNeedsEnoughOfTheLargestImpostors) {
 }
 
 bf::Templates templates_of(bf::TemplateOptions options) {
-    const auto n = static_cast<std::int64_t>(golden()["template"].size());
-    return bf::make_templates(golden().tensor("images", {n, 8}, bf::DType::f32),
-                              as<std::uint32_t>(golden()["template"]), as<std::uint32_t>(golden()["media"]),
-                              as<float>(golden()["detector"]), as<char>(golden()["present"]), options);
+    const auto n = static_cast<std::int64_t>(ijb_golden()["template"].size());
+    return bf::make_templates(ijb_golden().tensor("images", {n, 8}, bf::DType::f32),
+                              as<std::uint32_t>(ijb_golden()["template"]), as<std::uint32_t>(ijb_golden()["media"]),
+                              as<float>(ijb_golden()["detector"]), as<char>(ijb_golden()["present"]), options);
 }
 
 TEST(IjbTemplates, AgreeWithNumpy) {
@@ -95,8 +95,8 @@ TEST(IjbTemplates, AgreeWithNumpy) {
         {"unit", {.detector_weights = true, .normalise_images = true}}};
     for (const auto& [name, options] : cases) {
         const bf::Templates t = templates_of(options);
-        EXPECT_EQ(t.id, as<std::uint32_t>(golden()["ids"]));
-        const std::vector<double>& want = golden()[std::string("features.") + name];
+        EXPECT_EQ(t.id, as<std::uint32_t>(ijb_golden()["ids"]));
+        const std::vector<double>& want = ijb_golden()[std::string("features.") + name];
         ASSERT_EQ(t.features.numel(), static_cast<std::int64_t>(want.size()));
         for (std::size_t i = 0; i < want.size(); ++i)
             EXPECT_NEAR(t.features.data<double>()[i], want[i], 1e-12) << name << i;
@@ -113,17 +113,17 @@ TEST(IjbTemplates, AgreeWithNumpy) {
 
 TEST(IjbPairs, ScoresAndRatesAgreeWithNumpyAndScikitLearn) {
     const bf::Templates t = templates_of({});
-    auto first = as<std::uint32_t>(golden()["first"]), second = as<std::uint32_t>(golden()["second"]);
+    auto first = as<std::uint32_t>(ijb_golden()["first"]), second = as<std::uint32_t>(ijb_golden()["second"]);
     bf::to_rows(t, first, "pairs");
     bf::to_rows(t, second, "pairs");
     const auto scores = bf::pair_scores(t.features, first, second);
-    const std::vector<double>& want = golden()["scores"];
+    const std::vector<double>& want = ijb_golden()["scores"];
     ASSERT_EQ(scores.size(), want.size());
     for (std::size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(scores[i], want[i], 1e-12) << i;
     EXPECT_EQ(bf::pair_scores(t.features, second, first), scores);
     // copies of templates tie exactly: the last pairs, two by two
     for (std::size_t i = scores.size() - 24; i < scores.size(); i += 2) EXPECT_EQ(scores[i], scores[i + 1]);
-    expect_rates({scores, as<std::uint8_t>(golden()["same"])}, "pairs");
+    expect_rates({scores, as<std::uint8_t>(ijb_golden()["same"])}, "pairs");
     std::vector<std::uint32_t> unknown{2, 7};
     EXPECT_NE(message([&] { bf::to_rows(t, unknown, "p.txt"); }).find("p.txt: names template 7"), std::string::npos);
 }
@@ -154,17 +154,17 @@ TEST(IjbPairs, TilesAndThreadsChangeNothing) {
 }
 
 TEST(IjbSearch, AgreesWithTheRuleWrittenOut) {
-    const auto probe_subject = as<std::uint32_t>(golden()["probe_subject"]);
-    auto gallery_subject = as<std::uint32_t>(golden()["gallery_subject"]);
-    const Tensor probes = golden().tensor("probes", {60, 6}, bf::DType::f32),
-                 gallery = golden().tensor("gallery", {23, 6}, bf::DType::f32);
-    const std::vector<double>& fpirs = golden()["fpirs"];
+    const auto probe_subject = as<std::uint32_t>(ijb_golden()["probe_subject"]);
+    auto gallery_subject = as<std::uint32_t>(ijb_golden()["gallery_subject"]);
+    const Tensor probes = ijb_golden().tensor("probes", {60, 6}, bf::DType::f32),
+                 gallery = ijb_golden().tensor("gallery", {23, 6}, bf::DType::f32);
+    const std::vector<double>& fpirs = ijb_golden()["fpirs"];
     const auto r = bf::search_gallery(probes, probe_subject, gallery, gallery_subject, fpirs, 8);
-    EXPECT_EQ(r.hits, as<std::int64_t>(golden()["hits"]));
-    EXPECT_EQ(r.mated, static_cast<std::int64_t>(golden()["mated"][0]));
-    EXPECT_EQ(r.non_mated, static_cast<std::int64_t>(golden()["non_mated"][0]));
-    EXPECT_EQ(r.threshold, golden()["thresholds"]);
-    for (std::size_t i = 0; i < fpirs.size(); ++i) EXPECT_NEAR(r.tpir[i], golden()["tpir"][i], 1e-15);
+    EXPECT_EQ(r.hits, as<std::int64_t>(ijb_golden()["hits"]));
+    EXPECT_EQ(r.mated, static_cast<std::int64_t>(ijb_golden()["mated"][0]));
+    EXPECT_EQ(r.non_mated, static_cast<std::int64_t>(ijb_golden()["non_mated"][0]));
+    EXPECT_EQ(r.threshold, ijb_golden()["thresholds"]);
+    for (std::size_t i = 0; i < fpirs.size(); ++i) EXPECT_NEAR(r.tpir[i], ijb_golden()["tpir"][i], 1e-15);
     // all probes mated: there is no FPIR
     const auto closed = bf::search_gallery(gallery, gallery_subject, gallery, gallery_subject, fpirs, 40);
     EXPECT_TRUE(std::isnan(closed.tpir[0]));

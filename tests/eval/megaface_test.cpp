@@ -13,20 +13,20 @@ namespace {
 
 using bf::Tensor;
 
-const Golden& golden() {
+const Golden& megaface_golden() {
     static const Golden g(std::string(BF_TEST_DIR) + "/eval/megaface_golden.txt");
     return g;
 }
-bf::MemorySource source(const std::string& text) { return {std::as_bytes(std::span(text)), "list"}; }
+bf::MemorySource list_of(const std::string& text) { return {std::as_bytes(std::span(text)), "list"}; }
 std::vector<std::int64_t> whole(const std::vector<double>& v) { return {v.begin(), v.end()}; }
 
 TEST(MegaFace, AgreesWithTheProtocolWrittenOutInDistances) {
-    const auto person = whole(golden()["person"]);
+    const auto person = whole(megaface_golden()["person"]);
     const auto p = static_cast<std::int64_t>(person.size());
-    const Tensor probes = golden().tensor("probes", {p, 6}, bf::DType::f32),
-                 distractors = golden().tensor("distractors", {70, 6}, bf::DType::f32);
-    const std::vector<char> noisy(golden()["noisy"].begin(), golden()["noisy"].end());
-    const std::vector<double>& fars = golden()["fars"];
+    const Tensor probes = megaface_golden().tensor("probes", {p, 6}, bf::DType::f32),
+                 distractors = megaface_golden().tensor("distractors", {70, 6}, bf::DType::f32);
+    const std::vector<char> noisy(megaface_golden()["noisy"].begin(), megaface_golden()["noisy"].end());
+    const std::vector<double>& fars = megaface_golden()["fars"];
     for (const std::int64_t block : {70, 7, 1}) {
         SCOPED_TRACE(block);
         bf::DistractorScores scores(probes, 12, bf::impostors_to_keep(static_cast<std::uint64_t>(p) * 70, 0.2));
@@ -34,14 +34,14 @@ TEST(MegaFace, AgreesWithTheProtocolWrittenOutInDistances) {
             scores.add(distractors.rows(at, at + block),
                        std::span(noisy).subspan(static_cast<std::size_t>(at), static_cast<std::size_t>(block)));
         const auto r = bf::megaface_result(scores, person, fars);
-        EXPECT_EQ(r.hits, whole(golden()["hits"]));
-        EXPECT_EQ(r.trials, static_cast<std::int64_t>(golden()["trials"][0]));
+        EXPECT_EQ(r.hits, whole(megaface_golden()["hits"]));
+        EXPECT_EQ(r.trials, static_cast<std::int64_t>(megaface_golden()["trials"][0]));
         EXPECT_EQ(r.people, 5);
-        EXPECT_EQ(r.genuine, static_cast<std::uint64_t>(golden()["pairs"][0]));
-        EXPECT_EQ(r.impostors, static_cast<std::uint64_t>(golden()["pairs"][1]));
+        EXPECT_EQ(r.genuine, static_cast<std::uint64_t>(megaface_golden()["pairs"][0]));
+        EXPECT_EQ(r.impostors, static_cast<std::uint64_t>(megaface_golden()["pairs"][1]));
         for (std::size_t i = 0; i < fars.size(); ++i) {
-            EXPECT_NEAR(r.points[i].tar, golden()["tars"][i], 1e-15) << fars[i];
-            EXPECT_NEAR(r.points[i].far, golden()["reached"][i], 1e-15) << fars[i];
+            EXPECT_NEAR(r.points[i].tar, megaface_golden()["tars"][i], 1e-15) << fars[i];
+            EXPECT_NEAR(r.points[i].far, megaface_golden()["reached"][i], 1e-15) << fars[i];
         }
     }
 }
@@ -82,21 +82,21 @@ TEST(MegaFace, NoisyProbesBecomeTheirPersonsCleanMean) {
 
 TEST(MegaFace, ListsAreReadAndRefused) {
     const auto devkit =
-        bf::read_megaface_list(source("{\"id\": [\"A\", \"B\\u0042\"],\n \"path\": [\"A/1.png\",\"B\\/2.png\"]}\n"));
+        bf::read_megaface_list(list_of("{\"id\": [\"A\", \"B\\u0042\"],\n \"path\": [\"A/1.png\",\"B\\/2.png\"]}\n"));
     ASSERT_EQ(devkit.paths.size(), 2u);
     EXPECT_EQ(devkit.paths[1], "B/2.png");
     EXPECT_EQ(devkit.ids[1], "BB");
-    EXPECT_EQ(bf::read_megaface_list(source("{\"index\":[0,1],\"path\":[\"x\"]}")).ids.size(), 0u);
-    const auto text = bf::read_megaface_list(source("a/b c/1.jpg \n\nd/2.jpg\r\n"));
+    EXPECT_EQ(bf::read_megaface_list(list_of("{\"index\":[0,1],\"path\":[\"x\"]}")).ids.size(), 0u);
+    const auto text = bf::read_megaface_list(list_of("a/b c/1.jpg \n\nd/2.jpg\r\n"));
     EXPECT_EQ(text.paths[0], "a/b c/1.jpg");
     EXPECT_EQ(text.paths[1], "d/2.jpg");
     EXPECT_EQ(bf::path_end("r/a/b/c.jpg", 3), "a/b/c.jpg");
     EXPECT_EQ(bf::path_end("c.jpg", 3), "c.jpg");
     EXPECT_EQ(bf::path_end("a/c.jpg", 1), "c.jpg");
-    EXPECT_EQ(bf::read_noise_list(source("# n\nx.jpg\n7\ta/b/c.jpg\n\n")),
+    EXPECT_EQ(bf::read_noise_list(list_of("# n\nx.jpg\n7\ta/b/c.jpg\n\n")),
               (std::vector<std::string>{"a/b/c.jpg", "x.jpg"}));
     const auto expect = [](const std::string& text_of, const std::string& part) {
-        const std::string error = message([&] { bf::read_megaface_list(source(text_of)); });
+        const std::string error = message([&] { bf::read_megaface_list(list_of(text_of)); });
         EXPECT_NE(error.find(part), std::string::npos) << error;
     };
     expect("", "names no image");
@@ -107,7 +107,7 @@ TEST(MegaFace, ListsAreReadAndRefused) {
     expect("{\"path\": [\"a\"], \"id\": [\"x\", \"y\"]}", "2 ids, 1 paths");
     expect("{\"path\": {}}", "want `[`");
     expect("{\"path\": [\"\"]}", "names are empty");
-    EXPECT_NE(message([] { bf::read_noise_list(source("a b\n")); }).find("list:1"), std::string::npos);
+    EXPECT_NE(message([] { bf::read_noise_list(list_of("a b\n")); }).find("list:1"), std::string::npos);
 }
 
 TEST(MegaFace, FeatureFilesAreOpenCvMatrices) {
@@ -126,7 +126,7 @@ TEST(MegaFace, FeatureFilesAreOpenCvMatrices) {
     const auto expect = [&](std::size_t at, char byte, std::size_t size, const char* part) {
         std::string bad = bytes.substr(0, size);
         if (at < bad.size()) bad[at] = byte;
-        const std::string error = message([&] { bf::read_feature_file(source(bad), out); });
+        const std::string error = message([&] { bf::read_feature_file(list_of(bad), out); });
         EXPECT_NE(error.find(part), std::string::npos) << error;
     };
     expect(99, 0, 15, "ends early");
@@ -137,7 +137,7 @@ TEST(MegaFace, FeatureFilesAreOpenCvMatrices) {
     expect(4, 2, 28, "columns 2");
     std::string nan = bytes;
     nan.replace(16, 4, "\0\0\xc0\x7f", 4);
-    EXPECT_NE(message([&] { bf::read_feature_file(source(nan), out); }).find("number 0 is not finite"),
+    EXPECT_NE(message([&] { bf::read_feature_file(list_of(nan), out); }).find("number 0 is not finite"),
               std::string::npos);
 }
 

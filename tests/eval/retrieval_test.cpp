@@ -8,7 +8,7 @@ namespace {
 
 using bf::Tensor;
 
-std::vector<std::int64_t> whole(const std::vector<double>& values) { return {values.begin(), values.end()}; }
+std::vector<std::int64_t> integers(const std::vector<double>& values) { return {values.begin(), values.end()}; }
 
 void expect_golden(const Golden& golden, const std::string& name, bool apart) {
     SCOPED_TRACE(name);
@@ -17,12 +17,12 @@ void expect_golden(const Golden& golden, const std::string& name, bool apart) {
         return golden.tensor(name + part, {static_cast<std::int64_t>(golden[name + part].size()) / dim, dim},
                              bf::DType::f32);
     };
-    const bf::RetrievalOptions options{.ks = whole(golden[name + ".ks"])};
-    const auto r = apart ? bf::retrieve(rows(".query"), whole(golden[name + ".query_labels"]), rows(".gallery"),
-                                        whole(golden[name + ".gallery_labels"]), options)
-                         : bf::retrieve(rows(".query"), whole(golden[name + ".query_labels"]), options);
+    const bf::RetrievalOptions options{.ks = integers(golden[name + ".ks"])};
+    const auto r = apart ? bf::retrieve(rows(".query"), integers(golden[name + ".query_labels"]), rows(".gallery"),
+                                        integers(golden[name + ".gallery_labels"]), options)
+                         : bf::retrieve(rows(".query"), integers(golden[name + ".query_labels"]), options);
     EXPECT_EQ(r.recall, golden[name + ".recall"]);
-    const std::vector<std::int64_t> first = whole(golden[name + ".first"]);
+    const std::vector<std::int64_t> first = integers(golden[name + ".first"]);
     ASSERT_EQ(r.first_hit.size(), first.size());
     for (std::size_t q = 0; q < first.size(); ++q)  // ranks beyond the largest K need not have been looked at
         EXPECT_TRUE(r.first_hit[q] == first[q] || (r.first_hit[q] == 0 && first[q] > options.ks.back()))

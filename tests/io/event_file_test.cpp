@@ -9,7 +9,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string read(const fs::path& path) {
+std::string bytes_of(const fs::path& path) {
     std::stringstream text;
     text << std::ifstream(path, std::ios::binary).rdbuf();
     return text.str();
@@ -28,7 +28,7 @@ TEST(EventFile, MessagesAndRecordsAreTensorBoards) {
     add(1, 20, bf::Summary().scalar("train/lr", 0).scalar("\xc3\xa9", INFINITY));
     add(2, 300, bf::Summary().image("faces", 2, 300, 3, png));
     add(3, std::int64_t{1} << 40, bf::Summary().histogram("norms", values, 4).histogram("zeros", zeros));
-    EXPECT_EQ(got, read(std::string(BF_TEST_DIR) + "/io/event_golden.bin"));
+    EXPECT_EQ(got, bytes_of(std::string(BF_TEST_DIR) + "/io/event_golden.bin"));
     EXPECT_NO_THROW(bf::Summary().histogram("none", none));
     EXPECT_THROW(bf::Summary().image("faces", 0, 3, 3, png), bf::Error);
 }
@@ -45,7 +45,7 @@ TEST(EventFile, EachStartHasItsOwnFileBehindTheOthers) {
         // a record is on its way at once, not when the file is closed
         EXPECT_GT(fs::file_size(file.path()), 60u);
         // and the first file alone says nothing of earlier ones
-        EXPECT_EQ(read(file.path()).find(bf::restart_message(0, from).substr(9)) != std::string::npos,
+        EXPECT_EQ(bytes_of(file.path()).find(bf::restart_message(0, from).substr(9)) != std::string::npos,
                   names.size() > 1);
         if (names.size() == 1)
             std::ofstream(folder / "events.out.tfevents.9000000000.host.0") << "of a clock that went back";

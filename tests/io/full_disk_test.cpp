@@ -14,6 +14,7 @@
 #include <functional>
 
 #include "bf/io/checkpoint.hpp"
+#include "errors.hpp"
 
 namespace {
 
@@ -21,7 +22,7 @@ namespace fs = std::filesystem;
 using bf::CheckpointFolder;
 using bf::Tensor;
 
-std::string read(const fs::path& p) {
+std::string content_of(const fs::path& p) {
     std::ifstream in(p, std::ios::binary);
     return {std::istreambuf_iterator<char>(in), {}};
 }
@@ -31,7 +32,6 @@ std::vector<std::string> names_in(const fs::path& folder) {
     std::sort(names.begin(), names.end());
     return names;
 }
-bool has(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// What f returns, from a child process. A line that begins with "skip: " says what the machine does not allow.
 std::string in_child(const std::function<std::string()>& f) {
@@ -80,7 +80,7 @@ class FullDisk : public ::testing::Test {
         fs::remove_all(folder);
         checkpoints.emplace(folder, 1);  // with one kept, a failed save that deleted the old file would lose all
         checkpoints->save(1, weights(100), {});
-        first = read(folder / first_name);
+        first = content_of(folder / first_name);
     }
     void TearDown() override {
         fs::permissions(folder, fs::perms::owner_all);
@@ -88,7 +88,7 @@ class FullDisk : public ::testing::Test {
     }
     void expect_only_the_first() const {
         EXPECT_EQ(names_in(folder), std::vector<std::string>{first_name});
-        EXPECT_EQ(read(folder / first_name), first);
+        EXPECT_EQ(content_of(folder / first_name), first);
         EXPECT_EQ(checkpoints->load_latest()->step, 1u);
     }
     /// A runtime Error that names the file that could not be written and gives a hint.

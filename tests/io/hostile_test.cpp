@@ -38,9 +38,9 @@ std::string numpy_array(const std::string& dtype, const std::string& shape, cons
     return "cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK"s + "\0"s + "\x85U\x01" + "btR(K\x01" + shape +
            dtype + "\x89" + data + "tb";
 }
-const ZipItem good{.name = "a.npy", .content = npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }")};
+const ZipItem sound{.name = "a.npy", .content = npy("{'descr': '<f8', 'fortran_order': False, 'shape': (1,), }")};
 ZipItem with(void (*change)(ZipItem&)) {
-    ZipItem item = good;
+    ZipItem item = sound;
     change(item);
     return item;
 }
@@ -182,7 +182,7 @@ std::vector<Row> rows() {
         {"two descriptions", As::torch,
          zip({{.name = "a/data.pkl", .content = state({})}, {.name = "b/data.pkl", .content = state({})}}),
          "two descriptions"},
-        {"no description", As::torch, zip({good}), "no PyTorch file"},
+        {"no description", As::torch, zip({sound}), "no PyTorch file"},
         // archives
         {"stored sizes differ", As::npz, zip({with([](ZipItem& i) { i.size = 1 << 30; })}), "stored; got"},
         {"zip bomb by its size", As::npz, zip({with([](ZipItem& i) {
@@ -215,8 +215,8 @@ std::vector<Row> rows() {
              i.size = 5;
          })}),
          "damaged deflate stream"},
-        {"overlapping entries", As::npz, zip({good, with([](ZipItem& i) { i.header = 0; })}), "is there twice"},
-        {"two names for one entry", As::npz, zip({good, with([](ZipItem& i) {
+        {"overlapping entries", As::npz, zip({sound, with([](ZipItem& i) { i.header = 0; })}), "is there twice"},
+        {"two names for one entry", As::npz, zip({sound, with([](ZipItem& i) {
                                                       i.name = "b.npy";
                                                       i.header = 0;
                                                   })}),
@@ -242,24 +242,25 @@ std::vector<Row> rows() {
         {"another name in the header", As::npz, zip({with([](ZipItem& i) { i.local_name = "b.npy"; })}),
          "another name"},
         {"entry on another disk", As::npz, zip({with([](ZipItem& i) { i.disk = 1; })}), "lies on another disk"},
-        {"several disks", As::npz, zip({good}, {.disk = 1}), "several disks"},
-        {"more entries than there are", As::npz, zip({good}, {.count = 2}), "got 2 entries in a directory of"},
-        {"fewer entries than there are", As::npz, zip({good, with([](ZipItem& i) { i.name = "b.npy"; })}, {.count = 1}),
-         "more directory than its 1 entries"},
-        {"directory elsewhere", As::npz, zip({good}, {.directory = 0}), "want it to end at"},
+        {"several disks", As::npz, zip({sound}, {.disk = 1}), "several disks"},
+        {"more entries than there are", As::npz, zip({sound}, {.count = 2}), "got 2 entries in a directory of"},
+        {"fewer entries than there are", As::npz,
+         zip({sound, with([](ZipItem& i) { i.name = "b.npy"; })}, {.count = 1}), "more directory than its 1 entries"},
+        {"directory elsewhere", As::npz, zip({sound}, {.directory = 0}), "want it to end at"},
         {"header behind the directory", As::npz, zip({with([](ZipItem& i) { i.header = 0x7fffffff; })}),
          "is said to lie"},
-        {"cut directory", As::npz, zip({good}).substr(0, zip({good}).size() - 30), "no end record"},
-        {"cut at the front", As::npz, zip({good}).substr(1), "want it to end at"},
-        {"bytes behind the end record", As::npz, zip({good}, {.after = "x"}), "no end record"},
+        {"cut directory", As::npz, zip({sound}).substr(0, zip({sound}).size() - 30), "no end record"},
+        {"cut at the front", As::npz, zip({sound}).substr(1), "want it to end at"},
+        {"bytes behind the end record", As::npz, zip({sound}, {.after = "x"}), "no end record"},
         {"zip64 end record out of the file", As::npz,
-         zip({good}, {.before = "PK\x06\x07" + little(0, 4) + little(1ull << 62, 8) + little(1, 4)}), "ends early"},
+         zip({sound}, {.before = "PK\x06\x07" + little(0, 4) + little(1ull << 62, 8) + little(1, 4)}), "ends early"},
         {"zip64 end record that is none", As::npz,
-         zip({good}, {.before = "PK\x06\x07" + little(0, 4) + little(0, 8) + little(1, 4)}), "no zip64 end record"},
+         zip({sound}, {.before = "PK\x06\x07" + little(0, 4) + little(0, 8) + little(1, 4)}), "no zip64 end record"},
         {"zip64 end record that differs", As::npz,
-         zip({good}, {.before = "PK\x06\x06" + little(44, 8) + little(45, 2) + little(45, 2) + little(0, 8) +
-                                little(7, 8) + little(7, 8) + little(51, 8) + little(good.content.size() + 35, 8) +
-                                "PK\x06\x07" + little(0, 4) + little(good.content.size() + 35 + 51, 8) + little(1, 4)}),
+         zip({sound},
+             {.before = "PK\x06\x06" + little(44, 8) + little(45, 2) + little(45, 2) + little(0, 8) + little(7, 8) +
+                        little(7, 8) + little(51, 8) + little(sound.content.size() + 35, 8) + "PK\x06\x07" +
+                        little(0, 4) + little(sound.content.size() + 35 + 51, 8) + little(1, 4)}),
          "its end record and its zip64 end record differ"},
         {"zip64 size without its field", As::npz, zip({with([](ZipItem& i) {
              i.size = i.packed_size = 0xffffffff;
@@ -336,9 +337,9 @@ TEST(Hostile, EachIsRefusedAndSaysWhy) {
     EXPECT_GE(refused, 30u);
 }
 
-/// The bytes that the rows above spoil are good before that.
+/// The bytes that the rows above spoil are sound before that.
 TEST(Hostile, WhatIsSpoiltIsGoodBefore) {
-    EXPECT_EQ(refusal(As::npz, zip({good})), "accepted");
+    EXPECT_EQ(refusal(As::npz, zip({sound})), "accepted");
     EXPECT_EQ(refusal(As::torch, pth(state({}))), "accepted");
     EXPECT_EQ(refusal(As::bin, images("(U\x01xU\x01ye")), "accepted");
     EXPECT_EQ(refusal(As::bin, images("(" + numpy_array(numpy_dtype("u1"), "K\x01\x85", "U\x01x") + "U\x01xe")),
@@ -349,17 +350,17 @@ TEST(Hostile, WhatIsSpoiltIsGoodBefore) {
                                     little(i.content.size(), 8);
                       })})),
               "accepted");
-    const std::uint64_t directory = good.content.size() + 35;
-    EXPECT_EQ(refusal(As::npz, zip({good}, {.before = "PK\x06\x06" + little(44, 8) + little(45, 2) + little(45, 2) +
-                                                      little(0, 8) + little(1, 8) + little(1, 8) + little(51, 8) +
-                                                      little(directory, 8) + "PK\x06\x07" + little(0, 4) +
-                                                      little(directory + 51, 8) + little(1, 4)})),
+    const std::uint64_t directory = sound.content.size() + 35;
+    EXPECT_EQ(refusal(As::npz, zip({sound}, {.before = "PK\x06\x06" + little(44, 8) + little(45, 2) + little(45, 2) +
+                                                       little(0, 8) + little(1, 8) + little(1, 8) + little(51, 8) +
+                                                       little(directory, 8) + "PK\x06\x07" + little(0, 4) +
+                                                       little(directory + 51, 8) + little(1, 4)})),
               "accepted");
 }
 
 /// A byte more, a byte less, a byte changed: read or refused, never anything else.
 TEST(Hostile, CutsAndFlipsAreReadOrRefused) {
-    const std::string archives[] = {pth(state({})), zip({good})}, sets[] = {images("(U\x01xU\x01ye")};
+    const std::string archives[] = {pth(state({})), zip({sound})}, sets[] = {images("(U\x01xU\x01ye")};
     const auto check = [](As as, const std::string& bytes) {
         const std::string got = refusal(as, bytes);
         EXPECT_TRUE(got == "accepted" || got.find("hostile") == 0) << got;

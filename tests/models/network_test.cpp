@@ -154,13 +154,13 @@ TEST_F(GpuNetwork, EmbedsAndTrainsOnADeviceAsOnTheCpu) {
 
 // Reference networks-and-recipes D3 for mbf, torchvision's documentation for ResNet-50 (25,557,032; 4.09 GMACs).
 TEST(Network, ParametersMultiplyAccumulatesAndNamesArePublished) {
-    struct Published {
+    struct Sizes {
         std::int64_t parameters;
         double giga_macs;
     };
-    const std::map<std::string, Published> published{{"mobilefacenet", {2059520, 0.4375}},
-                                                     {"mobilefacenet_large", {6314880, 1.8165}},
-                                                     {"resnet50", {25557032, 4.0892}}};
+    const std::map<std::string, Sizes> published{{"mobilefacenet", {2059520, 0.4375}},
+                                                 {"mobilefacenet_large", {6314880, 1.8165}},
+                                                 {"resnet50", {25557032, 4.0892}}};
     std::map<std::string, std::map<std::string, std::string>> names;  // network, tensor, shape
     std::ifstream in(std::string(BF_TEST_DIR) + "/models/network_names.txt");
     for (std::string line; std::getline(in, line);) {

@@ -49,7 +49,7 @@ StateDict on_host(const StateDict& state) {
     for (const auto& [name, tensor] : state) all[name] = tensor.to(bf::cpu_device).clone();
     return all;
 }
-void expect_same_bits(const StateDict& a, const StateDict& b) {
+void expect_same_state(const StateDict& a, const StateDict& b) {
     ASSERT_EQ(a.size(), b.size());
     for (const auto& [name, tensor] : a)
         EXPECT_EQ(std::memcmp(tensor.raw(), b.at(name).raw(), tensor.bytes()), 0) << name;
@@ -94,7 +94,7 @@ TEST_F(GpuStep, QueuedAheadEqualsOneByOneBitForBit) {
     }
     while (!pending.empty()) take_in();
     expect_same_reports(got, want);
-    expect_same_bits(on_host(ahead.trainer.state()), on_host(one_by_one.trainer.state()));
+    expect_same_state(on_host(ahead.trainer.state()), on_host(one_by_one.trainer.state()));
 }
 
 TEST_F(GpuStep, ADivergedStepIsReportedAndLeavesTheParameters) {
@@ -133,7 +133,7 @@ TEST_F(GpuStep, AGraphEqualsStepsBitForBit) {
         EXPECT_EQ(graph.trainer.graph_launches(), kind.queue ? 3u : 6u);
         EXPECT_EQ(plain.trainer.graph_launches(), 0u);
         expect_same_reports(got, want);
-        expect_same_bits(on_host(graph.trainer.state()), on_host(plain.trainer.state()));
+        expect_same_state(on_host(graph.trainer.state()), on_host(plain.trainer.state()));
     }
 }
 
@@ -146,7 +146,7 @@ TEST_F(GpuStep, AGraphHoldsMicroBatches) {
         expect_same_reports({got}, {want});
     }
     EXPECT_GT(graph.trainer.graph_launches(), 0u);
-    expect_same_bits(on_host(graph.trainer.state()), on_host(plain.trainer.state()));
+    expect_same_state(on_host(graph.trainer.state()), on_host(plain.trainer.state()));
 }
 
 TEST_F(GpuStep, AnotherShapeRunsWithoutTheGraphAndALaterOneIsCapturedAgain) {
@@ -158,7 +158,7 @@ TEST_F(GpuStep, AnotherShapeRunsWithoutTheGraphAndALaterOneIsCapturedAgain) {
     TinyRun plain(with(warm_up, false), {.queue = 0}), graph(with(warm_up, true), {.queue = 0});
     expect_same_reports(steps(graph, data), steps(plain, data));
     EXPECT_EQ(graph.trainer.graph_launches(), 3u + 4u);  // steps 4 to 6, and 11 to 14
-    expect_same_bits(on_host(graph.trainer.state()), on_host(plain.trainer.state()));
+    expect_same_state(on_host(graph.trainer.state()), on_host(plain.trainer.state()));
 }
 
 TEST_F(GpuStep, DropoutRunsWithoutAGraphAndSaysWhy) {
@@ -191,7 +191,7 @@ TEST_F(GpuStep, ACaptureThatFailsGoesOnWithoutAndSaysWhy) {
         expect_same_reports({one_step(graph, on(test_device, batch))}, {one_step(plain, on(test_device, batch))});
     EXPECT_EQ(graph.graph_launches(), 0u);
     EXPECT_FALSE(graph.graph_note().empty());
-    expect_same_bits(on_host(graph.state()), on_host(plain.state()));
+    expect_same_state(on_host(graph.state()), on_host(plain.state()));
 }
 
 TEST_F(GpuStep, AStageThatPromisesNothingIsNotCaptured) {
@@ -224,7 +224,7 @@ TEST_F(GpuStep, ASavedStateContinuesUnderAGraph) {
     rest.trainer.load_state(on_host(cut.trainer.state()));
     for (const StepReport& r : steps(rest, {data.begin() + 8, data.end()})) got.push_back(r);
     expect_same_reports(got, want);
-    expect_same_bits(on_host(rest.trainer.state()), on_host(whole.trainer.state()));
+    expect_same_state(on_host(rest.trainer.state()), on_host(whole.trainer.state()));
 }
 
 // ---- uploads and values

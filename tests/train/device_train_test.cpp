@@ -47,8 +47,9 @@ TEST_F(GpuTraining, TenRecordedLossesWithBroadFaceOn) {
 }
 
 /// A run with momentum, a queue that wraps and a warm-up, on one device.
-struct Training : Parts {
-    explicit Training(Device device) : Parts(0, device), where(device), broad({.queue = 20}, dim, DType::f32, device) {}
+struct DeviceTraining : Parts {
+    explicit DeviceTraining(Device device)
+        : Parts(0, device), where(device), broad({.queue = 20}, dim, DType::f32, device) {}
     StepReport step(const bf::TrainBatch& batch) { return one_step(trainer, on(where, batch)); }
     Device where;
     BroadFace broad;
@@ -60,7 +61,7 @@ void expect_resumes_on(Device first, Device second) {
     const auto folder = std::filesystem::temp_directory_path() /
                         ("bf_device_train_" + first.name().substr(0, 4) + std::to_string(::getpid()));
     const auto data = batches(6), other = batches(1, 77);
-    Training whole(first), resumed(second);
+    DeviceTraining whole(first), resumed(second);
     for (std::size_t i = 0; i < 3; ++i) whole.step(data[i]);
     bf::CheckpointFolder checkpoints(folder);
     checkpoints.save(3, whole.trainer.state(), {});
