@@ -12,7 +12,7 @@ using bf::Lane;
 using bf::Tensor;
 
 template <class Call>
-std::string error_of(const Call& call) {
+std::string refusal_of(const Call& call) {
     try {
         call();
     } catch (const bf::Error& e) {
@@ -25,7 +25,7 @@ TEST(Capture, WhatWouldEndItIsRefusedWithAHint) {
     bf::cuda::Backend b;
     bf::cuda::refuse_in_capture(b, "copy", "a copy", "copy later");
     b.capture_pool = 1;
-    EXPECT_EQ(error_of([&] { bf::cuda::refuse_in_capture(b, "copy", "a copy", "copy later"); }),
+    EXPECT_EQ(refusal_of([&] { bf::cuda::refuse_in_capture(b, "copy", "a copy", "copy later"); }),
               "copy: a copy cannot be part of a graph, and one is being captured on cuda:0; hint: copy later");
 }
 
@@ -65,7 +65,7 @@ TEST_F(GpuRuntime, MemoryOfAGraphCountsAsInUseAndIsGivenBackWithIt) {
 TEST_F(GpuRuntime, ACaptureRefusesEventsAndTheReleaseOfTheCache) {
     const Tensor x = on_device(1000), y = on_device(1000);
     const auto capture = [&](const auto& what) {
-        return error_of([&] {
+        return refusal_of([&] {
             const bf::DeviceGraph graph(test_device, [&] {
                 scale(2, x, y);
                 what();
@@ -78,7 +78,7 @@ TEST_F(GpuRuntime, ACaptureRefusesEventsAndTheReleaseOfTheCache) {
     EXPECT_NE(capture([&] { bf::device_memory(test_device).release_cache(0); }).find("release_cache: "),
               std::string::npos);
     EXPECT_EQ(capture([&] { event.record(Lane::transfer); }), "");  // the other lane goes on
-    EXPECT_NE(error_of([&] { runtime().end_capture(0); }).find("nothing is being captured"), std::string::npos);
+    EXPECT_NE(refusal_of([&] { runtime().end_capture(0); }).find("nothing is being captured"), std::string::npos);
     scale(5, bf::full({1000}, 3, bf::DType::f32, test_device), y);
     EXPECT_EQ(first(y), 15);
 }
@@ -86,7 +86,7 @@ TEST_F(GpuRuntime, ACaptureRefusesEventsAndTheReleaseOfTheCache) {
 /// A call that the runtime itself cannot capture: it invalidates the capture, and that is one clear Error.
 TEST_F(GpuRuntime, AnInvalidatedCaptureIsOneErrorAndTheStreamGoesOn) {
     const Tensor x = on_device(1000), y = on_device(1000);
-    const std::string message = error_of([&] {
+    const std::string message = refusal_of([&] {
         const bf::DeviceGraph graph(test_device, [&] {
             scale(2, x, y);
             static_cast<void>(cudaStreamSynchronize(bf::cuda::backend(bf::context(test_device)).stream));
