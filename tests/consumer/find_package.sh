@@ -19,7 +19,7 @@ if nm -C "$out"/prefix/lib*/libbf_cpu.a "$out"/prefix/lib*/*/libbf_cpu.a 2>/dev/
 fi
 for way in installed subdirectory; do
     quiet cmake -S "$1/tests/consumer/find_package" -B "$out/$way" -G "$4" -DCMAKE_CXX_COMPILER="$3" \
-        -DCMAKE_PREFIX_PATH="$out/prefix" -DWAY=$way -DBF_SOURCE="$1" -DBF_ONEDNN=OFF
+        -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0 -DCMAKE_PREFIX_PATH="$out/prefix" -DWAY=$way -DBF_SOURCE="$1" -DBF_ONEDNN=OFF
     quiet cmake --build "$out/$way" --target consumer
     "$out/$way/consumer"
 done

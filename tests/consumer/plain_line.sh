@@ -7,5 +7,5 @@ out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 cd "$1"
 "$2" -std=c++20 -O1 -march=native -I include -I /usr/include/eigen3 samples/train_broadface.cpp -o "$out/train" -pthread
-"$out/train" 20 | tee "$out/log"
+"$out/train" 5 | tee "$out/log"
 grep -q '^verification' "$out/log"

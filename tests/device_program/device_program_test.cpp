@@ -31,11 +31,10 @@ class GpuProgram : public Program {
 };
 
 TEST_F(GpuProgram, TrainsAsOnTheCpu) {
-    const fs::path here = trained("cpu", "--set num_step=12"),
-                   there = trained("gpu", "--set num_step=12 --device cuda --set precision=f32"),
-                   graph =
-                       trained("graph", "--set num_step=12 --device cuda --set precision=f32 --set cuda_graph=true"),
-                   narrow = trained("bf16", "--set num_step=12 --device cuda --set precision=bf16");
+    const fs::path here = trained("cpu", "--set num_step=8"),
+                   there = trained("gpu", "--set num_step=8 --device cuda --set precision=f32"),
+                   graph = trained("graph", "--set num_step=8 --device cuda --set precision=f32 --set cuda_graph=true"),
+                   narrow = trained("bf16", "--set num_step=8 --device cuda --set precision=bf16");
 #ifdef BF_EMULATED_DEVICE
     expect_same_run(there, here);  // the same kernels: the same bits
     EXPECT_EQ(read(there / "model.safetensors"), read(here / "model.safetensors"));
@@ -66,15 +65,15 @@ TEST_F(GpuProgram, SettingsThatExcludeEachOtherAreRefused) {
 
 TEST_F(GpuProgram, ACheckpointGoesOnOnTheOtherDevice) {
     const std::string part =
-        " --set precision=f32 --set scheduler=constant --set verbose=6 --set frequent=6 --set num_step=";
-    const fs::path cut = trained("cut", "--device cuda" + part + "12");
+        " --set precision=f32 --set scheduler=constant --set verbose=4 --set frequent=4 --set num_step=";
+    const fs::path cut = trained("cut", "--device cuda" + part + "4");
     const auto resume = [&](const std::string& rest) {
         const Outcome o = run("train --quiet --resume " + cut.string() + " " + rest);
         EXPECT_EQ(o.code, 0) << o.output;
     };
-    const fs::path same = trained("same", "--device cuda" + part + "24");
-    resume("--device cpu --set num_step=18");
-    resume("--device cuda --set num_step=24");
+    const fs::path same = trained("same", "--device cuda" + part + "12");
+    resume("--device cpu --set num_step=8");
+    resume("--device cuda --set num_step=12");
 #ifdef BF_EMULATED_DEVICE
     expect_same_run(cut, same);
 #else
@@ -83,7 +82,7 @@ TEST_F(GpuProgram, ACheckpointGoesOnOnTheOtherDevice) {
 }
 
 TEST_F(GpuProgram, StoppedAndResumedEqualsUninterrupted) {
-    const std::string where = "--device cuda --set cuda_graph=true --set num_step=32";
+    const std::string where = "--device cuda --set cuda_graph=true --set num_step=20";
     const fs::path whole = trained("whole", where), cut = root / "cut";
     // stopped as soon as four steps are recorded, with more of them under way
     const std::string command =

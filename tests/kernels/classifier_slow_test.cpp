@@ -1,4 +1,5 @@
-// The real size: 85,742 identities, 32,768 queue rows. 20 seconds on two cores.
+// The real size: 85,742 identities, 32,768 queue rows. 20 seconds on two cores in f32; in bf16, where the processor
+// multiplies in it, the same memory and less time.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -22,7 +23,8 @@ TEST(Classifier, FullSizeStaysBelow128Mebibytes) {
     bf::cpu_allocator().release_cache();
     bf::cpu_allocator().reset_peak();
     const auto before = bf::cpu_allocator().stats().in_use;
-    const auto loss = bf::margin_softmax(e, w, y, {.margin = bf::arcface(), .memory = {memory, yq, q}});
+    const auto loss =
+        bf::margin_softmax(e, w, y, {.margin = bf::arcface(), .memory = {memory, yq, q}, .products = bf::DType::bf16});
     bf::backward(loss.loss);
     const auto dw = static_cast<std::size_t>(k * d) * 4;
     EXPECT_LT(bf::cpu_allocator().stats().peak - before - dw, std::size_t{128} << 20);
