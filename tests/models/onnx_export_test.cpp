@@ -52,8 +52,11 @@ class Custom : public bf::Module {
         using namespace bf;
         Var y = relu((*depthwise_)(max_pool2d(x, {.kernel = 3, .stride = 2, .pad = 1})));
         y = avg_pool2d(y - sigmoid(y), {.kernel = 2, .stride = 1, .pad = 1});
-        y = prelu(0.75 * y + 0.25 * abs(y) * tanh(y), slope_);
-        y = sqrt(square(y) + 1.5) / exp(clamp(y, -0.5, 0.5));
+        // operands are made in any order: those that stand first in the graph have names
+        const Var bent = tanh(y), product = 0.25 * abs(y) * bent;
+        y = prelu(0.75 * y + product, slope_);
+        const Var below = exp(clamp(y, -0.5, 0.5));
+        y = sqrt(square(y) + 1.5) / below;
         y = reshape(y, {x.shape()[0] * 2, 2, y.shape()[2], y.shape()[3]});
         y = reshape(y, {x.shape()[0], 4, y.shape()[2], y.shape()[3]});
         y = prelu(flatten(global_avg_pool(log(y))), slope_);  // the same slope of rows
