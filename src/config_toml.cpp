@@ -200,6 +200,19 @@ void check_margins(RunConfig& c, bool given, const std::string& where) {
              "; hint: loss = \"combined\" uses all three");
 }
 
+void check_val(const ValConfig& val, const std::string& where) {
+    const bool labelled = val.kind == "folder" || val.kind == "omniglot";
+    BF_CHECK(val.kind == "synthetic" || labelled || !val.pairs.empty(), where,
+             "val.pairs: missing; want the pairs file of kind ", val.kind);
+    BF_CHECK(!labelled || val.pairs.empty(), where, "val.pairs: kind ", val.kind, " draws its pairs from the labels");
+    BF_CHECK(!labelled || !val.root.empty(), where, "val.root: missing; want the images of kind ", val.kind);
+    BF_CHECK(val.alphabets.empty() || val.kind == "omniglot", where,
+             "val.alphabets: only omniglot has alphabets; got val.kind ", val.kind);
+    BF_CHECK(val.kind == "folder" ? val.only_fold <= val.identity_folds : val.identity_folds == 0, where,
+             "val.identity_folds: got ", val.identity_folds, " with val.only_fold ", val.only_fold, ", kind ", val.kind,
+             "; want kind folder, and at least val.only_fold");
+}
+
 RunConfig read(toml::table& table, const std::string& name) {
     RunConfig config;
     Reader reader(table, name, "");
@@ -213,8 +226,7 @@ RunConfig read(toml::table& table, const std::string& name) {
             Reader val_reader(*item.as_table(), name, "val.");
             visit_keys(val, val_reader);
             val_reader.finish();
-            BF_CHECK(val.kind == "synthetic" || !val.pairs.empty(), place(item, name),
-                     "val.pairs: missing; want the pairs file of kind ", val.kind);
+            check_val(val, place(item, name));
             config.val.push_back(val);
         }
     }
@@ -231,6 +243,11 @@ RunConfig read(toml::table& table, const std::string& name) {
              "data.root: missing; want the images of kind ", config.data.kind);
     BF_CHECK(config.data.kind != "list" || !config.data.list.empty(), name,
              "data.list: missing; want the list file of kind list");
+    BF_CHECK(config.data.kind == "folder" || config.data.identity_folds == 0, name,
+             "data.identity_folds: only kind folder deals identities out; got data.kind ", config.data.kind);
+    BF_CHECK(config.data.kind != "folder" || config.data.identity_folds > 0 ||
+                 (config.data.only_folds.empty() && config.data.exclude_folds.empty()),
+             name, "data.identity_folds: missing; a folder has no folds of its own");
     BF_CHECK(config.data.kind == "omniglot" || (config.data.alphabets.empty() && config.data.exclude_alphabets.empty()),
              name, "data.alphabets, data.exclude_alphabets: only omniglot has alphabets; got data.kind ",
              config.data.kind);
@@ -239,8 +256,10 @@ RunConfig read(toml::table& table, const std::string& name) {
              ", want a divisor of batch_size ", config.batch_size);
     BF_CHECK(config.augment.erase_min_area <= config.augment.erase_max_area, name, "augment.erase_min_area: got ",
              config.augment.erase_min_area, ", want at most erase_max_area ", config.augment.erase_max_area);
-    BF_CHECK(config.data.kind == "list" || (config.data.only_folds.empty() && config.data.exclude_folds.empty()), name,
-             "data.only_folds, data.exclude_folds: only a list has folds; got data.kind ", config.data.kind);
+    BF_CHECK(config.data.kind == "list" || config.data.kind == "folder" ||
+                 (config.data.only_folds.empty() && config.data.exclude_folds.empty()),
+             name, "data.only_folds, data.exclude_folds: only a list and a folder have folds; got data.kind ",
+             config.data.kind);
     return config;
 }
 

@@ -1,6 +1,7 @@
 #include "datasets.hpp"
 
 #include <cstdio>
+#include <set>
 
 #include "bf/data/face_pairs.hpp"
 #include "bf/data/file_dataset.hpp"
@@ -8,6 +9,7 @@
 #include "bf/data/record_dataset.hpp"
 #include "bf/data/synthetic.hpp"
 #include "bf/data/verification_bin.hpp"
+#include "bf/eval/retrieval.hpp"
 #include "bf/io/crc32c.hpp"
 #include "bf/io/json.hpp"
 #include "bf/train/embed.hpp"
@@ -61,9 +63,11 @@ std::unique_ptr<Dataset> open_training_data(const RunConfig& config) {
         return std::make_unique<Omniglot>(d.root, OmniglotOptions{.only_alphabets = words_of(d.alphabets),
                                                                   .exclude_alphabets = words_of(d.exclude_alphabets)});
     const std::size_t cache = static_cast<std::size_t>(d.cache_mb) << 20;
-    if (d.kind == "folder") return std::make_unique<FileDataset>(list_folder(d.root, d.min_images), cache);
-    ListFilter filter{
-        {d.only_folds.begin(), d.only_folds.end()}, {d.exclude_folds.begin(), d.exclude_folds.end()}, d.min_images};
+    const ListFilter filter{{d.only_folds.begin(), d.only_folds.end()},
+                            {d.exclude_folds.begin(), d.exclude_folds.end()},
+                            d.min_images,
+                            static_cast<int>(d.identity_folds)};
+    if (d.kind == "folder") return std::make_unique<FileDataset>(list_folder(d.root, filter), cache);
     return std::make_unique<FileDataset>(read_list(d.list, d.root, filter), cache);
 }
 
@@ -135,6 +139,47 @@ void take(ValidationSet& set, VerificationPairs pairs, const std::string& root, 
     }
 }
 
+/// Takes labelled images with pairs that are drawn: same and different in turn, at most `most` and no pair twice.
+void take_labelled(ValidationSet& set, std::unique_ptr<Dataset> images, const std::string& root, std::int64_t most) {
+    std::vector<std::vector<std::int64_t>> of_label(static_cast<std::size_t>(images->identities()));
+    for (std::int64_t i = 0; i < images->size(); ++i) {
+        set.items.push_back(below(root, images->name(i)));
+        set.subject.push_back(images->label(i));
+        of_label[static_cast<std::size_t>(images->label(i))].push_back(i);
+    }
+    std::vector<std::pair<std::int64_t, std::int64_t>> same;
+    for (const auto& members : of_label)
+        for (std::size_t a = 0; a < members.size(); ++a)
+            for (std::size_t b = a + 1; b < members.size(); ++b) same.emplace_back(members[a], members[b]);
+    BF_CHECK_DATA(!same.empty() && of_label.size() > 1, root, "want two identities, and one with two images; got ",
+                  of_label.size(), " identities, ", images->size(), " images");
+    Rng rng(1, Stream::test, 18);
+    const auto draw = [&rng](std::int64_t n) {
+        return static_cast<std::int64_t>(rng.below(static_cast<std::uint64_t>(n)));
+    };
+    const std::int64_t n = images->size(),
+                       count = std::min<std::int64_t>(most / 2, static_cast<std::int64_t>(same.size()));
+    std::set<std::pair<std::int64_t, std::int64_t>> seen;
+    for (std::int64_t k = 0; k < count; ++k) {
+        // the first `count` of a shuffled list
+        std::swap(same[static_cast<std::size_t>(k)],
+                  same[static_cast<std::size_t>(k + draw(static_cast<std::int64_t>(same.size()) - k))]);
+        set.pairs.push_back(same[static_cast<std::size_t>(k)]);
+        set.same.push_back(1);
+        for (int tries = 0; tries < 1000; ++tries) {  // a set of few images may have fewer different pairs
+            const std::int64_t a = draw(n), b = draw(n);
+            if (set.subject[static_cast<std::size_t>(a)] == set.subject[static_cast<std::size_t>(b)] ||
+                !seen.emplace(std::min(a, b), std::max(a, b)).second)
+                continue;
+            set.pairs.emplace_back(a, b);
+            set.same.push_back(0);
+            break;
+        }
+    }
+    set.images = std::move(images);
+    set.retrieval = true;
+}
+
 VerificationPairs read_pairs(const ValConfig& val) {
     const std::string& kind = val.kind;
     const int folds = static_cast<int>(val.folds);
@@ -177,8 +222,9 @@ std::string ValidationSet::item(std::int64_t i) const {
 
 ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
     BF_CHECK(val.folds >= 2 && val.folds <= 1000, "folds", "got ", val.folds, ", want 2..1000");
-    BF_CHECK(val.only_fold >= 0 && (val.only_fold == 0 || val.kind == "lfw"), "fold", "got ", val.only_fold,
-             " with pairs of kind ", val.kind, "; --fold and only_fold go with LFW's pairs file alone, from 1 on");
+    BF_CHECK(val.only_fold >= 0 && (val.only_fold == 0 || val.kind == "lfw" || val.kind == "folder"), "fold", "got ",
+             val.only_fold, " with pairs of kind ", val.kind,
+             "; --fold and only_fold go with LFW's pairs file (and kind folder with identity_folds) alone, from 1 on");
     ValidationSet set;
     set.name = val.name;
     set.folds = static_cast<int>(val.folds);
@@ -193,6 +239,16 @@ ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
         set.same = std::move(pairs.same);
         for (std::int64_t i = 0; i < faces->size(); ++i) set.subject.push_back(faces->label(i));
         set.images = std::move(faces);
+    } else if (val.kind == "folder") {
+        ListFilter filter{.identity_folds = static_cast<int>(val.identity_folds)};
+        if (val.only_fold > 0) filter.only_folds = {static_cast<int>(val.only_fold)};
+        take_labelled(set, std::make_unique<FileDataset>(list_folder(val.root, filter), std::size_t{512} << 20),
+                      val.root, val.pair_count);
+    } else if (val.kind == "omniglot") {
+        take_labelled(set,
+                      std::make_unique<Omniglot>(val.root, OmniglotOptions{.only_alphabets = words_of(val.alphabets)}),
+                      val.root, val.pair_count);
+        set.flip = false;  // a mirrored character is another one
     } else if (val.kind == "bin") {
         auto bin = std::make_unique<VerificationBin>(val.pairs);
         set.pairs = bin->pairs();
@@ -213,7 +269,7 @@ ValidationSet open_validation(const ValConfig& val, std::int64_t image_size) {
             for (const char same : set.same) set.fold.push_back(next[same != 0]++ % set.folds);
         }
     }
-    if (val.kind != "synthetic") want_both_kinds(set, val.pairs);
+    if (val.kind != "synthetic") want_both_kinds(set, set.retrieval ? val.root : val.pairs);
     return set;
 }
 
@@ -243,6 +299,7 @@ Record Verification::record(std::uint64_t step) const {
         .put("tar_folds_1e-3_far", fold_tar.far)
         .put("xnorm", x_norm)
         .put("roc", roc);
+    if (retrieval) r.put("recall_at_1", recall_at_1).put("map_at_r", map_at_r);
     return r;
 }
 
@@ -252,7 +309,10 @@ std::string Verification::line() const {
         text, sizeof text,
         "[%s] XNorm %.3f  Accuracy-Flip %.5f+-%.5f (SE %.5f)  AUC %.5f  EER %.4f  TAR@FAR 1e-2 %.4f  1e-3 %.4f",
         name.c_str(), x_norm, folds.mean, folds.std, folds.standard_error, auc, eer, tar_at_1e2, tar_at_1e3);
-    return text;
+    if (!retrieval) return text;
+    char more[64];
+    std::snprintf(more, sizeof more, "  Recall@1 %.4f  MAP@R %.4f", recall_at_1, map_at_r);
+    return std::string(text) + more;
 }
 
 Verification score(const ValidationSet& set, const Tensor& embeddings, double x_norm) {
@@ -272,6 +332,12 @@ Verification score(const ValidationSet& set, const Tensor& embeddings, double x_
     v.tar_at_1e3 = roc.tar_at(1e-3);
     v.x_norm = x_norm;
     v.roc = roc.thinned(48);
+    if (set.retrieval) {
+        const RetrievalResult found = retrieve(embeddings, set.subject, {.ks = {1}});
+        v.retrieval = true;
+        v.recall_at_1 = found.recall[0];
+        v.map_at_r = found.map_at_r;
+    }
     return v;
 }
 
@@ -314,8 +380,8 @@ Verification verify(Module& net, const ValidationSet& set, std::int64_t image_si
         std::vector<std::int64_t> some(static_cast<std::size_t>(end - begin));
         std::iota(some.begin(), some.end(), begin);
         return embed(
-            net, *set.images, some, image_size, {.input = input}, [&](std::int64_t done) { progress(begin + done); },
-            norm);
+            net, *set.images, some, image_size, {.flip = set.flip, .input = input},
+            [&](std::int64_t done) { progress(begin + done); }, norm);
     });
 }
 

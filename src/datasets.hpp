@@ -29,6 +29,8 @@ struct ValidationSet {
     std::vector<int> fold;  ///< 0-based fold of each pair
     int folds = 10;
     std::vector<std::int64_t> subject;  ///< person of each compared item; empty: not known
+    bool flip = true;                   ///< the mirror image is embedded too
+    bool retrieval = false;             ///< each item is searched among all others too, by `subject`
     std::vector<std::string> items;     ///< names of the compared items, below the root; empty: drawn faces
     std::vector<std::string> notes;     ///< what the protocol promises and the list does not keep
     /// Of videos: item i is the mean of images [frames[i], frames[i + 1]). Empty: item i is image i.
@@ -38,7 +40,8 @@ struct ValidationSet {
 };
 
 /// Opens the pairs that `val` describes; synthetic faces are drawn at image_size. Pairs of a single fold are dealt
-/// out to `folds` folds, same and different evenly.
+/// out to `folds` folds, same and different evenly. Kinds folder and omniglot have labels and no list of pairs: as many
+/// same as different ones are drawn, the same ones every time.
 ValidationSet open_validation(const ValConfig& val, std::int64_t image_size);
 
 /// LFW's View 1: fold 0 are the pairs that the threshold is chosen on, fold 1 those that are tested.
@@ -52,6 +55,8 @@ struct Verification {
     VerificationResult folds;
     FoldTar fold_tar;  ///< at FAR 1e-3
     double auc = 0, eer = 0, tar_at_1e3 = 0, tar_at_1e2 = 0, x_norm = 0;
+    bool retrieval = false;
+    double recall_at_1 = 0, map_at_r = 0;        ///< where `retrieval`: each item among all others
     std::vector<double> distances;               ///< of each pair: squared, of unit vectors
     std::vector<std::pair<double, double>> roc;  ///< (FAR, TAR), thinned for drawing
 
@@ -62,8 +67,8 @@ struct Verification {
 /// Scores embeddings [items, D] of a set; x_norm is the mean raw norm to report.
 Verification score(const ValidationSet& set, const Tensor& embeddings, double x_norm);
 
-/// Embeds the images of a set (mirrored image added) and scores its pairs. `progress(done)` is called after each
-/// batch; what it throws ends the work.
+/// Embeds the images of a set (mirrored image added, where set.flip) and scores its pairs. `progress(done)` is called
+/// after each batch; what it throws ends the work.
 Verification verify(
     Module& net, const ValidationSet& set, std::int64_t image_size, const InputFormat& input,
     const std::function<void(std::int64_t)>& progress = [](std::int64_t) {});

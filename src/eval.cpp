@@ -179,8 +179,12 @@ int run_eval(const EvalArguments& given) {
              "--train-pairs goes with --kind lfw_view1, which wants both: --train-pairs pairsDevTrain.txt --pairs "
              "pairsDevTest.txt");
     if (!a.out.empty()) check_output_folder(a.out);
-    ValConfig val{
-        .name = a.kind, .kind = a.kind, .root = a.root, .pairs = a.pairs, .only_fold = a.fold, .folds = a.folds};
+    ValConfig val;
+    val.name = val.kind = a.kind;
+    val.root = a.root;
+    val.pairs = a.pairs;
+    val.only_fold = a.fold;
+    val.folds = a.folds;
     if (a.synthetic) val.name = val.kind = "synthetic";
     Model model;
     if (!a.pixels) model = load_model(a.model, exact_device_of(a.device));

@@ -94,6 +94,8 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
             if (r.string_or("kind", "") == "eval") sets.insert(r.string_or("name", ""));
     for (const std::string& set : sets)
         chart("Verification accuracy: " + set, "accuracy", plain("eval", "accuracy", set));
+    for (const std::string& set : sets)  // those that are searched too
+        chart("Recall@1: " + set, "Recall@1", plain("eval", "recall_at_1", set));
     for (const std::string& set : sets)
         chart(
             "ROC at the end: " + set, "TAR",

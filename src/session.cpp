@@ -79,6 +79,7 @@ void compare_settings(const RunConfig& before, const RunConfig& now, Progress& p
                                              "data.identity_images_per_batch",
                                              "data.min_images",
                                              "data.identities",
+                                             "data.identity_folds",
                                              "data.first_identity",
                                              "data.images_per_identity",
                                              "data.seed",

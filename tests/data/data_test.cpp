@@ -129,7 +129,15 @@ TEST_F(Datasets, FolderInSortedOrder) {
     EXPECT_EQ(all.label(0), 0);
     EXPECT_EQ(all.label(3), 2);
     EXPECT_NE(all.name(2).find("zoe/0.ppm"), std::string::npos);
-    EXPECT_EQ(bf::FileDataset(bf::list_folder(root, 2)).identities(), 1);
+    EXPECT_EQ(bf::FileDataset(bf::list_folder(root, {.min_images = 2})).identities(), 1);
+    const auto second = bf::list_folder(root, {.only_folds = {2}, .identity_folds = 2});  // ann 1, one 2, zoe 1
+    ASSERT_EQ(second.size(), 1u);
+    EXPECT_EQ(second[0].path, root / "one/only.ppm");
+    EXPECT_EQ(bf::FileDataset(bf::list_folder(root, {.exclude_folds = {2}, .identity_folds = 2})).identities(), 2);
+    EXPECT_NE(error_of([&] { bf::list_folder(root, {.only_folds = {2}}); }).find("identity_folds"), std::string::npos);
+    EXPECT_NE(
+        error_of([&] { bf::list_folder(root, {.only_folds = {5}, .identity_folds = 9}); }).find("in the folds chosen"),
+        std::string::npos);
     EXPECT_NE(error_of([&] { bf::list_folder(root / "ann"); }).find("no identity"), std::string::npos);
     EXPECT_NE(error_of([&] { bf::list_folder(root / "nobody"); }).find("is not a folder"), std::string::npos);
 }

@@ -80,9 +80,25 @@ inline bool has_image_ending(const std::filesystem::path& path) {
     return ending == ".jpg" || ending == ".jpeg" || ending == ".png" || ending == ".pgm" || ending == ".ppm";
 }
 
+/// Which of a list's or a folder's images are taken.
+struct ListFilter {
+    std::vector<int> only_folds{}, exclude_folds{};
+    std::int64_t min_images = 1;  ///< identities with fewer images are left out
+    int identity_folds = 0;       ///< of a folder: identity k of all, in the order of names, is in fold 1 + k mod this
+
+    bool takes(long long fold) const {
+        const auto is = [fold](const std::vector<int>& folds) {
+            return std::find(folds.begin(), folds.end(), static_cast<int>(fold)) != folds.end();
+        };
+        return (only_folds.empty() || is(only_folds)) && !is(exclude_folds);
+    }
+};
+
 /// One sub-folder an identity, in sorted order; files of other kinds are left out.
-inline std::vector<FileDataset::Entry> list_folder(const std::filesystem::path& root, std::int64_t min_images = 1) {
+inline std::vector<FileDataset::Entry> list_folder(const std::filesystem::path& root, const ListFilter& filter = {}) {
     namespace fs = std::filesystem;
+    BF_CHECK(filter.identity_folds > 0 || (filter.only_folds.empty() && filter.exclude_folds.empty()), root.string(),
+             "folds are chosen, but a folder has none; hint: identity_folds says how many to deal identities out to");
     BF_CHECK_DATA(fs::is_directory(root), root.string(),
                   "is not a folder; hint: data.root names a folder with one "
                   "sub-folder an identity");
@@ -92,23 +108,19 @@ inline std::vector<FileDataset::Entry> list_folder(const std::filesystem::path& 
     std::sort(folders.begin(), folders.end());
     std::vector<FileDataset::Entry> entries;
     for (std::size_t k = 0; k < folders.size(); ++k) {
+        if (filter.identity_folds > 0 && !filter.takes(1 + static_cast<long long>(k) % filter.identity_folds)) continue;
         std::vector<fs::path> files;
         for (const auto& file : fs::directory_iterator(folders[k]))
             if (file.is_regular_file() && has_image_ending(file.path())) files.push_back(file.path());
         std::sort(files.begin(), files.end());
-        if (static_cast<std::int64_t>(files.size()) < min_images) continue;
+        if (static_cast<std::int64_t>(files.size()) < filter.min_images) continue;
         for (auto& f : files) entries.push_back({std::move(f), static_cast<std::int64_t>(k)});
     }
-    BF_CHECK_DATA(!entries.empty(), root.string(), "has no identity with at least ", min_images,
-                  " images; hint: want ROOT/IDENTITY/IMAGE.jpg (or .png, .pgm, .ppm)");
+    BF_CHECK_DATA(!entries.empty(), root.string(), "has no identity with at least ", filter.min_images, " images",
+                  filter.identity_folds > 0 ? " in the folds chosen" : "",
+                  "; hint: want ROOT/IDENTITY/IMAGE.jpg (or .png, .pgm, .ppm)");
     return entries;
 }
-
-/// Which lines of a list are taken.
-struct ListFilter {
-    std::vector<int> only_folds{}, exclude_folds{};
-    std::int64_t min_images = 1;  ///< identities with fewer images are left out
-};
 
 /// A text list `path<TAB>label[<TAB>fold]` with an optional header line; paths are relative to root.
 inline std::vector<FileDataset::Entry> read_list(const std::filesystem::path& list, const std::filesystem::path& root,
@@ -134,10 +146,7 @@ inline std::vector<FileDataset::Entry> read_list(const std::filesystem::path& li
         BF_CHECK_DATA(next != std::string::npos || (filter.only_folds.empty() && filter.exclude_folds.empty()),
                       concat(list.string(), ":", number), "has no fold, but folds are chosen; got ",
                       line.substr(0, 120), "; hint: a third column, or neither only_folds nor exclude_folds");
-        const auto is = [fold](const std::vector<int>& folds) {
-            return std::find(folds.begin(), folds.end(), static_cast<int>(fold)) != folds.end();
-        };
-        if ((!filter.only_folds.empty() && !is(filter.only_folds)) || is(filter.exclude_folds)) continue;
+        if (!filter.takes(fold)) continue;
         entries.push_back({root / line.substr(0, tab), label});
         ++count[label];
     }

@@ -13,7 +13,7 @@ struct DataConfig {
     std::string kind = "synthetic", root, list, sampler = "shuffle", alphabets, exclude_alphabets;
     std::vector<std::int64_t> only_folds, exclude_folds;
     std::int64_t min_images = 1, identities = 1000, images_per_identity = 20, first_identity = 0, cache_mb = 2048,
-                 seed = 1, identity_images_per_batch = 4;
+                 seed = 1, identity_images_per_batch = 4, identity_folds = 0;
     double difficulty = 1, max_bad_share = 0;
 };
 
@@ -32,9 +32,9 @@ struct BroadFaceConfig {
 
 /// One verification set.
 struct ValConfig {
-    std::string name = "val", kind = "synthetic", root, pairs;
-    std::int64_t only_fold = 0, folds = 10, pair_count = 6000, identities = 100, images_per_identity = 20,
-                 first_identity = 1000000;
+    std::string name = "val", kind = "synthetic", root, pairs, alphabets;
+    std::int64_t identity_folds = 0, only_fold = 0, folds = 10, pair_count = 6000, identities = 100,
+                 images_per_identity = 20, first_identity = 1000000;
 };
 
 /// A training run. The names of arcface_torch are kept where it has one.
@@ -60,15 +60,21 @@ struct RunConfig {
 template <class V>
 void visit_keys(ValConfig& c, V&& v) {
     v.text("name", c.name, "name in metrics and report");
-    v.choice("kind", c.kind, "what the pairs are",
-             {"synthetic", "lfw", "list", "bin", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw", "ytf"});
+    v.choice("kind", c.kind,
+             "what the pairs are; folder (one sub-folder an identity) and omniglot: pairs drawn from the labels, and "
+             "each image searched among all others (Recall@1, MAP@R)",
+             {"synthetic", "lfw", "list", "bin", "cfp_fp", "cfp_ff", "agedb", "calfw", "cplfw", "ytf", "folder",
+              "omniglot"});
     v.text("root", c.root, "folder that image paths are relative to; itself relative to the current folder");
     v.text("pairs", c.pairs,
            "pairs file, relative to the current folder: LFW's pairs.txt, lines `path1 path2 0|1`, InsightFace's .bin, "
            "CFP's folder Protocol, the lists of AgeDB, CALFW, CPLFW, YTF's splits.txt");
+    v.text("alphabets", c.alphabets, "kind omniglot: alphabets taken, with commas between (none: all)");
+    v.number("identity_folds", c.identity_folds, "kind folder: as data.identity_folds; only_fold then names one", 0,
+             1000);
     v.number("only_fold", c.only_fold, "take this fold of the file alone (0: all)", 0, 1000);
     v.number("folds", c.folds, "folds of the accuracy when the file has none, or one is taken", 2, 1000);
-    v.number("pair_count", c.pair_count, "synthetic: number of pairs", 2, 1e8);
+    v.number("pair_count", c.pair_count, "synthetic: number of pairs; folder, omniglot: at most so many", 2, 1e8);
     v.number("identities", c.identities, "synthetic: identities", 2, 1e9);
     v.number("images_per_identity", c.images_per_identity, "synthetic: images of each", 2, 1e6);
     v.number("first_identity", c.first_identity, "synthetic: first identity; keep it apart from the training range", 0,
@@ -133,8 +139,12 @@ void visit_keys(RunConfig& c, V&& v) {
     v.text("data.root", c.data.root,
            "image folder, relative to the current folder; kind record: folder of train.rec, or a .rec file");
     v.text("data.list", c.data.list, "kind list: file of path<TAB>label[<TAB>fold], relative to the current folder");
-    v.numbers("data.only_folds", c.data.only_folds, "kind list: folds taken (none: all)");
-    v.numbers("data.exclude_folds", c.data.exclude_folds, "kind list: folds left out");
+    v.numbers("data.only_folds", c.data.only_folds,
+              "kind list, and folder with identity_folds: folds taken (none: all)");
+    v.numbers("data.exclude_folds", c.data.exclude_folds, "the same: folds left out");
+    v.number("data.identity_folds", c.data.identity_folds,
+             "kind folder: identities are dealt out in the order of their names to folds 1 to this; 0: no folds", 0,
+             1000);
     v.text("data.alphabets", c.data.alphabets, "kind omniglot: alphabets taken, with commas between (none: all)");
     v.text("data.exclude_alphabets", c.data.exclude_alphabets, "kind omniglot: alphabets left out");
     v.choice("data.sampler", c.data.sampler, "shuffle: each image once an epoch; balanced: batches of few identities",
