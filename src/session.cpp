@@ -14,6 +14,7 @@
 #include "bf/io/event_file.hpp"
 #include "bf/optim/broadface.hpp"
 #include "bf/train/progress.hpp"
+#include "bf/train/queue_drift.hpp"
 #include "bf/train/trainer.hpp"
 #include "bf/train/upload.hpp"
 #include "config_toml.hpp"
@@ -27,18 +28,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-/// Encodes images as training does (batch statistics) and leaves the running statistics as they were.
-Tensor encode_as_training(Module& net, const Tensor& images) {
-    std::vector<Tensor> before;
-    for (const auto& [name, buffer] : net.buffers()) before.push_back(buffer.clone());
-    const NoGrad no_grad;
-    net.train();
-    const Tensor e = net(Var(images.to(net.device()))).value();
-    const auto buffers = net.buffers();
-    for (std::size_t i = 0; i < before.size(); ++i) buffers[i].second.copy_from(before[i]);
-    return e;
-}
 
 /// Holds a run's folder for one process. Without it a second trainer would write over the first one's files.
 class FolderLock {
@@ -97,24 +86,27 @@ std::string title_of(const std::filesystem::path& folder) {
     return (full.has_filename() ? full : full.parent_path()).filename().string();
 }
 
-Record queue_record(BroadFace& broad, Module& net, const Var& w, const Dataset& data, const RunConfig& c,
-                    std::uint64_t step) {
-    const QueueTelemetry t = broad.telemetry(w.value(), step);
-    Record r("queue");
-    r.put("step", static_cast<double>(step))
-        .put("rows", static_cast<double>(t.rows))
-        .put("distinct", static_cast<double>(t.distinct))
-        .put("mean_age", t.mean_age)
-        .put("norm_ratio", t.norm_ratio);
-    std::vector<std::int64_t> slots;
-    const std::vector<std::int64_t> images = broad.sample_indices(128, slots);
-    if (images.size() > 1) {
-        const Tensor now = encode_as_training(
-            net, load_images(data, images, static_cast<int>(c.image_size), false, network_facts(c.network).input));
-        const QueueDrift drift = broad.drift(w.value(), now, slots);
-        r.put("cos_compensated", drift.compensated).put("cos_plain", drift.plain);
-    }
-    return r;
+/// Adds the drift of the queue's rows: means over all of them, and arrays with one entry a range of ages.
+void put_drift(Record& r, const QueueDrift& drift) {
+    if (drift.all.rows == 0) return;
+    r.put("drift_rows", static_cast<double>(drift.all.rows))
+        .put("cos_compensated", drift.all.cos_compensated)
+        .put("cos_plain", drift.all.cos_plain)
+        .put("mean_error_compensated", drift.all.error_compensated)
+        .put("mean_error_plain", drift.all.error_plain);
+    const auto put = [&](const char* key, auto&& value) {
+        std::vector<double> values;
+        for (const DriftBin& bin : drift.by_age) values.push_back(static_cast<double>(value(bin)));
+        if (std::string(key) == "age_edges") values.push_back(static_cast<double>(drift.by_age.back().end));
+        r.put(key, values);
+    };
+    put("age_edges", [](const DriftBin& b) { return b.youngest; });
+    put("age_mean", [](const DriftBin& b) { return b.age; });
+    put("age_rows", [](const DriftBin& b) { return b.means.rows; });
+    put("error_plain", [](const DriftBin& b) { return b.means.error_plain; });
+    put("error_compensated", [](const DriftBin& b) { return b.means.error_compensated; });
+    put("cos_plain_by_age", [](const DriftBin& b) { return b.means.cos_plain; });
+    put("cos_compensated_by_age", [](const DriftBin& b) { return b.means.cos_compensated; });
 }
 
 /// The numbers of a record under TensorBoard's tags: train/loss, NAME/accuracy of a verification set, queue/rows, ...
@@ -476,8 +468,25 @@ class Session {
         }
         // all sets at once: one that was stopped leaves no record
         for (const Verification& v : last_) add(trainer_.steps(), v.record(trainer_.steps()));
-        if (config_.broadface.queue > 0)
-            add(trainer_.steps(), queue_record(broad_, *net_, w_, *data_, config_, trainer_.steps()));
+        if (config_.broadface.queue > 0) add(trainer_.steps(), queue_record());
+    }
+    /// What the queue holds, how far its rows are from today's network, and what the next step's classifier sees.
+    Record queue_record() {
+        const std::uint64_t step = trainer_.steps();
+        const QueueTelemetry t = broad_.telemetry(w_.value(), step);
+        std::vector<std::int64_t> batch;
+        for (std::uint64_t m = 0; m < micro_; ++m)
+            for (const std::int64_t label : loader_.labels(loader_.number() + m)) batch.push_back(label);
+        Record r("queue");
+        r.put("step", static_cast<double>(step))
+            .put("rows", static_cast<double>(t.rows))
+            .put("distinct", static_cast<double>(broad_.distinct(batch, step)))
+            .put("distinct_batch", static_cast<double>(std::set(batch.begin(), batch.end()).size()))
+            .put("mean_age", t.mean_age)
+            .put("norm_ratio", t.norm_ratio);
+        if (const std::int64_t rows = config_.broadface.drift_rows; rows > 0)
+            put_drift(r, measure_drift(broad_, *net_, w_.value(), loader_, step, {.rows = rows}));
+        return r;
     }
 
     // sums since the last record: loss, classifier loss, accuracy, steps

@@ -80,6 +80,29 @@ void without_hanging(const std::function<void()>& f) {
     done.get();
 }
 
+TEST(Loader, MakesABatchAgainToTheBit) {
+    for (const int broken : {-1, 7})
+        for (const std::int64_t each : {0, 2}) {  // shuffled and balanced
+            Uneven images(23);
+            images.broken = broken;
+            LoaderOptions o = options(3, 4);
+            o.batch_size = 6;
+            o.images_per_identity = each;
+            o.max_bad_share = 0.2;
+            Loader loader(images, o);
+            for (std::uint64_t i = 0; i < 14; ++i) {
+                EXPECT_EQ(loader.number(), i);
+                const std::vector<std::int64_t> labels = loader.labels(i);
+                const Batch next = loader.next();
+                EXPECT_TRUE(same(next, loader.again(i))) << i;
+                EXPECT_TRUE(same(loader.again(20 - i), loader.again(20 - i))) << i;
+                if (broken >= 0) continue;
+                for (std::size_t k = 0; k < labels.size(); ++k)
+                    EXPECT_EQ(labels[k], next.labels.data<std::int64_t>()[k]);
+            }
+        }
+}
+
 TEST(LoaderThreads, SameBatchesForAnyCrew) {
     const Uneven data(23);
     std::vector<Batch> want;

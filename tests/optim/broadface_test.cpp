@@ -338,9 +338,108 @@ TEST(BroadFace, Telemetry) {
     EXPECT_EQ(counted, 6);
     std::vector<std::int64_t> slots;
     EXPECT_EQ(broad.sample_indices(2, slots).size(), 2u);
-    const bf::QueueDrift drift = broad.drift(w, bf::full({2, 2}, 5), slots);
-    EXPECT_NEAR(drift.plain, 1, 1e-6);
-    EXPECT_NEAR(drift.compensated, 1, 1e-6);
+    const bf::QueueDrift drift = broad.drift(w, bf::full({2, 2}, 5), slots, 3);
+    EXPECT_EQ(drift.all.rows, 2);
+    EXPECT_NEAR(drift.all.cos_plain, 1, 1e-6);
+    EXPECT_NEAR(drift.all.cos_compensated, 1, 1e-6);
+    EXPECT_NEAR(drift.all.error_plain, 0.6, 1e-6);  // 2 against 5
+    EXPECT_NEAR(drift.all.error_compensated, 0.6, 1e-6);
+}
+
+// Against the formulae written down row by row: e* by hand, a loop over all rows for each range of ages.
+TEST(BroadFace, DriftByAgeEqualsTheNaiveComputation) {
+    constexpr std::int64_t k = 7, d = 5, each = 3, steps = 29;
+    bf::Init init(17, DType::f64);
+    BroadFace broad({.queue = 60}, d, DType::f64);
+    std::vector<Tensor> stored, then;
+    std::vector<std::int64_t> who, pushed;
+    for (std::int64_t s = 0; s < steps; ++s) {
+        const Tensor e = init.normal({each, d}, 1), w = init.normal({k, d}, 0.2 + 0.1 * static_cast<double>(s % 3));
+        const Tensor y = labels({s % k, (s + 2) % k, (s * s) % k});
+        broad.push(e, y, w, static_cast<std::uint64_t>(s), labels({3 * s, 3 * s + 1, 3 * s + 2}));
+        for (std::int64_t i = 0; i < each; ++i) {
+            stored.push_back(e.rows(i, i + 1).clone());
+            who.push_back(y.data<std::int64_t>()[i]);
+            then.push_back(w.rows(who.back(), who.back() + 1).clone());
+            pushed.push_back(s);
+        }
+    }
+    const Tensor now_w = init.normal({k, d}, 0.3);
+    std::vector<std::int64_t> numbers;  // 20 of the 60 rows that are left, ages 1 to 20, with a gap in the middle
+    for (std::int64_t n = steps * each - 60; n < steps * each; n += 2)
+        if (n < 48 || n >= 68) numbers.push_back(n);
+    const auto n = static_cast<std::int64_t>(numbers.size());
+    const Tensor now = init.normal({n, d}, 1);
+    for (const std::int64_t bins : {1, 4, 10, 500}) {
+        const bf::QueueDrift got = broad.drift(now_w, now, numbers, steps, bins);
+        EXPECT_EQ(got.by_age.size(), static_cast<std::size_t>(std::min<std::int64_t>(bins, 20)));
+        EXPECT_EQ(got.by_age.front().youngest, 1);
+        EXPECT_EQ(got.by_age.back().end, 21);
+        std::int64_t end = 1, rows = 0;
+        for (const bf::DriftBin& bin : got.by_age) {
+            EXPECT_EQ(bin.youngest, end);
+            end = bin.end;
+            double count = 0, age = 0, error_plain = 0, error_moved = 0, cos_plain = 0, cos_moved = 0;
+            for (std::int64_t i = 0; i < n; ++i) {
+                const auto at_row = static_cast<std::size_t>(numbers[static_cast<std::size_t>(i)]);
+                const std::int64_t old = steps - pushed[at_row];
+                if (old < bin.youngest || old >= bin.end) continue;
+                std::vector<double> e(d), moved(d), fresh(d), off_plain(d), off_moved(d);
+                double norm_e = 0, norm_then = 0;
+                for (std::int64_t c = 0; c < d; ++c) {
+                    norm_e += std::pow(at(stored[at_row], c), 2);
+                    norm_then += std::pow(at(then[at_row], c), 2);
+                }
+                const auto norm = [](const std::vector<double>& v) {
+                    double sum = 0;
+                    for (const double x : v) sum += x * x;
+                    return std::sqrt(sum);
+                };
+                double dot_plain = 0, dot_moved = 0;
+                for (std::size_t c = 0; c < d; ++c) {
+                    const auto column = static_cast<std::int64_t>(c);
+                    e[c] = at(stored[at_row], column);
+                    moved[c] = e[c] + std::sqrt(norm_e / norm_then) *
+                                          (at(now_w, who[at_row] * d + column) - at(then[at_row], column));
+                    fresh[c] = at(now, i * d + column);
+                    off_plain[c] = e[c] - fresh[c];
+                    off_moved[c] = moved[c] - fresh[c];
+                    dot_plain += e[c] * fresh[c];
+                    dot_moved += moved[c] * fresh[c];
+                }
+                count += 1;
+                age += static_cast<double>(old);
+                error_plain += norm(off_plain) / norm(fresh);
+                error_moved += norm(off_moved) / norm(fresh);
+                cos_plain += dot_plain / norm(e) / norm(fresh);
+                cos_moved += dot_moved / norm(moved) / norm(fresh);
+            }
+            EXPECT_EQ(static_cast<double>(bin.means.rows), count);
+            rows += bin.means.rows;
+            if (count == 0) {
+                EXPECT_TRUE(std::isnan(bin.age) && std::isnan(bin.means.error_plain));
+                continue;
+            }
+            EXPECT_NEAR(bin.age, age / count, 1e-12);
+            EXPECT_NEAR(bin.means.error_plain, error_plain / count, 1e-12);
+            EXPECT_NEAR(bin.means.error_compensated, error_moved / count, 1e-12);
+            EXPECT_NEAR(bin.means.cos_plain, cos_plain / count, 1e-12);
+            EXPECT_NEAR(bin.means.cos_compensated, cos_moved / count, 1e-12);
+        }
+        EXPECT_EQ(rows, n);
+        EXPECT_EQ(got.all.rows, n);
+    }
+}
+
+TEST(BroadFace, DistinctIdentitiesOfBatchAndUsedRows) {
+    const Tensor w = bf::full({9, 2}, 1);
+    BroadFace broad({.queue = 6, .start_step = 2}, 2);
+    for (std::uint64_t s = 0; s < 3; ++s)
+        broad.push(bf::full({3, 2}, 1), labels({0, 1, 2 + static_cast<int>(s)}), w, s);
+    const std::vector<std::int64_t> batch{7, 7, 3};
+    EXPECT_EQ(broad.distinct(batch, 1), 2);  // the queue is not used yet
+    EXPECT_EQ(broad.distinct(batch, 3), 5);  // 0, 1, 3, 4 of the two newest pushes, and 7
+    EXPECT_EQ(BroadFace({.queue = 0}, 2).distinct(batch, 3), 2);
 }
 
 TEST(BroadFace, SameBitsOnAnyNumberOfThreads) {

@@ -95,6 +95,37 @@ class Loader {
         return std::move(made.batch);
     }
 
+    /// Batches that came before the one that next() gives, counted from the first of epoch 0.
+    std::uint64_t number() const { return position_.epoch * batches_per_epoch() + position_.batch; }
+    /// Batch `number` made again, to the bit, beside the workers; the place of the loader stays.
+    Batch again(std::uint64_t number) const {
+        const Sampler::OfBatch sample = samples(number);
+        Batch b = blank(number);
+        std::vector<std::exception_ptr> errors(static_cast<std::size_t>(options_.batch_size));
+        parallel_for(options_.batch_size, 4, [&](std::int64_t begin, std::int64_t end) {
+            InputWriter write(options_.input, options_.image_size);
+            Image image;
+            for (std::int64_t i = begin; i < end; ++i) try {
+                    Made unused;
+                    fill(sample, i, b, image, write, unused);
+                } catch (...) {
+                    errors[static_cast<std::size_t>(i)] = std::current_exception();
+                }
+        });
+        for (const auto& e : errors)
+            if (e) std::rethrow_exception(e);
+        return b;
+    }
+    /// Labels of batch `number`, as they are where no image must be replaced.
+    std::vector<std::int64_t> labels(std::uint64_t number) const {
+        const Sampler::OfBatch sample = samples(number);
+        std::vector<std::int64_t> all;
+        for (std::int64_t i = 0; i < options_.batch_size; ++i)
+            all.push_back(dataset_.label(sample(static_cast<std::uint64_t>(i), 0).index));
+        return all;
+    }
+    std::int64_t batch_size() const { return options_.batch_size; }
+
     /// Names (with reasons) of images that were replaced so far.
     const std::set<std::string>& bad_images() const { return bad_; }
     /// Counts images that an earlier part of the run replaced, so that max_bad_share holds for the whole of it.
@@ -165,40 +196,51 @@ class Loader {
         }
     }
 
-    void make(std::uint64_t number, Made& made, Image& image, InputWriter& write) {
-        const std::uint64_t epoch = number / batches_per_epoch(), within = number % batches_per_epoch();
-        const Sampler::OfBatch sample(sampler_, epoch, within);
+    Sampler::OfBatch samples(std::uint64_t number) const {
+        return {sampler_, number / batches_per_epoch(), number % batches_per_epoch()};
+    }
+    /// A batch with room for its images.
+    Batch blank(std::uint64_t number) const {
         const std::int64_t n = options_.batch_size, size = options_.image_size;
-        Batch& b = made.batch;
+        Batch b;
         b.images = Tensor::empty({n, 3, size, size}, {.format = Format::nhwc});
         b.labels = Tensor::empty({n}, {.dtype = DType::i64});
         b.indices = Tensor::empty({n}, {.dtype = DType::i64});
-        b.epoch = epoch;
-        b.last_of_epoch = within + 1 == batches_per_epoch();
-        for (std::int64_t i = 0; i < n; ++i) {
-            const auto began = Clock::now();
-            Sample chosen{};
-            for (std::uint64_t attempt = 0;; ++attempt) {
-                chosen = sample(static_cast<std::uint64_t>(i), attempt);
-                try {
-                    dataset_.load(chosen.index, options_.image_size, image);
-                    break;
-                } catch (const Error& e) {
-                    if (e.code() != ErrorCode::data || options_.max_bad_share <= 0 || attempt >= 100) throw;
-                    made.bad.push_back(e.what());  // the next sample stands in
-                }
+        b.epoch = number / batches_per_epoch();
+        b.last_of_epoch = (number + 1) % batches_per_epoch() == 0;
+        return b;
+    }
+    /// Place i of batch b; times and images that were replaced go into `made`.
+    void fill(const Sampler::OfBatch& sample, std::int64_t i, const Batch& b, Image& image, InputWriter& write,
+              Made& made) const {
+        const auto began = Clock::now();
+        const std::int64_t size = options_.image_size;
+        Sample chosen{};
+        for (std::uint64_t attempt = 0;; ++attempt) {
+            chosen = sample(static_cast<std::uint64_t>(i), attempt);
+            try {
+                dataset_.load(chosen.index, options_.image_size, image);
+                break;
+            } catch (const Error& e) {
+                if (e.code() != ErrorCode::data || options_.max_bad_share <= 0 || attempt >= 100) throw;
+                made.bad.push_back(e.what());  // the next sample stands in
             }
-            const auto decoded = Clock::now();
-            if (image.width != size || image.height != size) image = to_square(image, options_.image_size);
-            Rng rng(options_.seed, Stream::augment, epoch,
-                    static_cast<std::uint64_t>(chosen.index) + (chosen.repeat << 40));
-            const bool mirror = options_.augment.change(image, rng);
-            write(image, mirror, b.images.data<float>() + i * 3 * size * size);
-            b.labels.data<std::int64_t>()[i] = dataset_.label(chosen.index);
-            b.indices.data<std::int64_t>()[i] = chosen.index;
-            b.decode_seconds += seconds(began, decoded);
-            b.augment_seconds += seconds(decoded, Clock::now());
         }
+        const auto decoded = Clock::now();
+        if (image.width != size || image.height != size) image = to_square(image, options_.image_size);
+        Rng rng(options_.seed, Stream::augment, b.epoch,
+                static_cast<std::uint64_t>(chosen.index) + (chosen.repeat << 40));
+        const bool mirror = options_.augment.change(image, rng);
+        write(image, mirror, b.images.data<float>() + i * 3 * size * size);
+        b.labels.data<std::int64_t>()[i] = dataset_.label(chosen.index);
+        b.indices.data<std::int64_t>()[i] = chosen.index;
+        made.batch.decode_seconds += seconds(began, decoded);
+        made.batch.augment_seconds += seconds(decoded, Clock::now());
+    }
+    void make(std::uint64_t number, Made& made, Image& image, InputWriter& write) const {
+        const Sampler::OfBatch sample = samples(number);
+        made.batch = blank(number);
+        for (std::int64_t i = 0; i < options_.batch_size; ++i) fill(sample, i, made.batch, image, write, made);
     }
 
     const Dataset& dataset_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bf/optim/embedding_queue.hpp"
+#include "bf/optim/queue_drift.hpp"
 #include "bf/optim/stage.hpp"
 
 namespace bf {
@@ -28,11 +29,6 @@ struct QueueTelemetry {
     double mean_age = 0;                      ///< steps
     double norm_ratio = 1;                    ///< mean |e*| / |e|
     std::vector<std::int64_t> age_histogram;  ///< rows by age, ten equal bins from 0 to the oldest
-};
-
-/// Mean cosine between queue rows and the same images encoded now.
-struct QueueDrift {
-    double compensated = 0, plain = 0;
 };
 
 /// BroadFace over an EmbeddingQueue. As a stage it gives the classifier its memory after the forward pass and takes in
@@ -139,20 +135,28 @@ class BroadFace {
         }
         return images;
     }
-    /// How well stored rows stand for today's embeddings: now [n, D] are the images of the rows `numbers` encoded now.
-    QueueDrift drift(const Tensor& w, const Tensor& now, const std::vector<std::int64_t>& numbers) const {
+    /// How well stored rows stand for today's embeddings: now [n, D] are the inputs of the rows `numbers` encoded now.
+    /// Ages count to `step`, the steps done: a row of the last one has age 1.
+    QueueDrift drift(const Tensor& w, const Tensor& now, const std::vector<std::int64_t>& numbers, std::uint64_t step,
+                     std::int64_t bins = 10) const {
         const QueueRows rows = queue_.rows(numbers);
-        BF_CHECK(now.shape() == rows.embeddings.shape(), "broadface", "embeddings of the sampled rows; got ", now.str(),
-                 ", want ", rows.embeddings.str());
-        const Tensor moved = compensated(rows, w).to(cpu_device), stored = rows.embeddings.to(cpu_device),
-                     fresh = now.to(cpu_device);
-        QueueDrift out;
-        const double n = std::max<double>(1, static_cast<double>(numbers.size()));
-        for (std::int64_t i = 0; i < now.dim(0); ++i) {
-            out.plain += cosine(stored, fresh, i) / n;
-            out.compensated += cosine(moved, fresh, i) / n;
+        BF_CHECK(now.shape() == rows.embeddings.shape() && now.dtype() == rows.embeddings.dtype(), "broadface",
+                 "embeddings of the sampled rows; got ", now.str(), ", want ", rows.embeddings.str());
+        std::vector<std::int64_t> ages;
+        for (const std::int64_t number : numbers) ages.push_back(queue_.age_of(number, step));
+        return drift_by_age(rows.embeddings.to(cpu_device), compensated(rows, w).to(cpu_device), now.to(cpu_device),
+                            ages, bins);
+    }
+    /// Identities that train the classifier at this step: those of its batch (labels on the host) and of the queue
+    /// rows that it uses.
+    std::int64_t distinct(std::span<const std::int64_t> batch, std::uint64_t step) const {
+        std::set<std::int64_t> all(batch.begin(), batch.end());
+        if (const std::int64_t used = usable(step); used > 0) {
+            const Tensor labels = queue_.newest(used, false).labels.to(cpu_device);
+            const auto rows = labels.span<std::int64_t>();
+            all.insert(rows.begin(), rows.end());
         }
-        return out;
+        return static_cast<std::int64_t>(all.size());
     }
 
   private:
@@ -207,9 +211,6 @@ class BroadFace {
             for (std::int64_t d = 0; d < a.dim(1); ++d) sum += static_cast<double>(x[d]) * static_cast<double>(y[d]);
         });
         return sum;
-    }
-    static double cosine(const Tensor& a, const Tensor& b, std::int64_t i) {
-        return dot(a, i, b, i) / std::max(1e-24, std::sqrt(dot(a, i, a, i) * dot(b, i, b, i)));
     }
 
     BroadFaceOptions options_;

@@ -26,7 +26,7 @@ struct AugmentConfig {
 };
 
 struct BroadFaceConfig {
-    std::int64_t queue = 0, start_step = 0, ramp_steps = 0, age_limit = 0;
+    std::int64_t queue = 0, start_step = 0, ramp_steps = 0, age_limit = 0, drift_rows = 128;
     bool compensate = true, direction_only = false, overwrite = false;
 };
 
@@ -188,6 +188,11 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("broadface.age_limit", c.broadface.age_limit, "oldest age used, steps; 0: no limit", 0, big);
     v.flag("broadface.direction_only", c.broadface.direction_only, "compensate by the direction of the weights alone");
     v.flag("broadface.overwrite", c.broadface.overwrite, "variant: write the compensated rows back");
+    v.number(
+        "broadface.drift_rows", c.broadface.drift_rows,
+        "queue rows whose batches are encoded again at each evaluation, in whole batches and at least ten of them: "
+        "the error of stored and of compensated rows by age; 0: none",
+        0, 1e8);
 }
 
 }  // namespace bf

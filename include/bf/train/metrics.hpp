@@ -27,6 +27,11 @@ class Record {
             list += (list.size() > 1 ? ",[" : "[") + json_number(x) + "," + json_number(y) + "]";
         return raw(key, list + "]");
     }
+    Record& put(const std::string& key, const std::vector<double>& values) {
+        std::string list;
+        for (const double v : values) list += (list.empty() ? "" : ",") + json_number(v);
+        return raw(key, "[" + list + "]");
+    }
     std::string line() const { return text_ + "}\n"; }
 
   private:
