@@ -7,12 +7,15 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <numeric>
 #include <set>
 
 #include "bf/data/loader.hpp"
 #include "bf/io/checkpoint.hpp"
 #include "bf/io/event_file.hpp"
 #include "bf/optim/broadface.hpp"
+#include "bf/train/classifier_measure.hpp"
+#include "bf/train/embed.hpp"
 #include "bf/train/progress.hpp"
 #include "bf/train/queue_drift.hpp"
 #include "bf/train/trainer.hpp"
@@ -242,6 +245,7 @@ class Session {
             }
         }
         evaluate();
+        if (config_.measure_classifier) record_classifier();
         add(trainer_.steps(),
             Record("end")
                 .put("step", static_cast<double>(trainer_.steps()))
@@ -487,6 +491,49 @@ class Session {
         if (const std::int64_t rows = config_.broadface.drift_rows; rows > 0)
             put_drift(r, measure_drift(broad_, *net_, w_.value(), loader_, step, {.rows = rows}));
         return r;
+    }
+
+    /// How good the classifier is for all training images, without augmentation, as the network encodes them with its
+    /// running statistics.
+    void record_classifier() {
+        struct Stopped {};
+        const auto look = [&](std::int64_t) {
+            if (stop_asked()) throw Stopped{};
+        };
+        progress_.line("measuring the classifier on all training images");
+        std::vector<std::int64_t> images(static_cast<std::size_t>(data_->size())), labels;
+        std::iota(images.begin(), images.end(), 0);
+        for (const std::int64_t i : images) labels.push_back(data_->label(i));
+        try {
+            const Tensor e = embed(*net_, *data_, images, config_.image_size,
+                                   {.flip = false, .input = network_facts(config_.network).input}, look);
+            const ClassifierMeasure m = measure_classifier(
+                e.to(device_), Tensor::from<std::int64_t>(labels, {data_->size()}).to(device_), w_.value(),
+                {.margin = margin_of(config_), .kept_bytes = kept_bytes_of(config_)}, look);
+            add(trainer_.steps(), Record("classifier")
+                                      .put("step", static_cast<double>(trainer_.steps()))
+                                      .put("images", static_cast<double>(m.images))
+                                      .put("loss", m.loss)
+                                      .put("loss_no_margin", m.loss_no_margin)
+                                      .put("accuracy", m.accuracy)
+                                      .put("grad_norm", m.gradient_norm)
+                                      .put("grad_norm_across", m.across_norm)
+                                      .put("turning_norm", m.turning_norm)
+                                      .put("least_loss", m.least_loss)
+                                      .put("excess_loss", m.excess_loss)
+                                      .put("turning_norm_at_least", m.turning_norm_at_least));
+            char line[160];
+            std::snprintf(line, sizeof line,
+                          "classifier  loss %.4f (least found %.4f, excess %.4f)  accuracy %.2f %%  turning norm %.3g",
+                          m.loss, m.least_loss, m.excess_loss, 100 * m.accuracy, m.turning_norm);
+            progress_.line(line);
+        } catch (const Stopped&) {
+            stop_here();
+        } catch (const Error& error) {
+            // the run was allowed to go on without some images
+            if (error.code() != ErrorCode::data || config_.data.max_bad_share <= 0) throw;
+            progress_.line(std::string("warning: the classifier was not measured: ") + error.what());
+        }
     }
 
     // sums since the last record: loss, classifier loss, accuracy, steps

@@ -46,7 +46,7 @@ struct RunConfig {
                  frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2, kept_logits_mib = 0;
     double scale = 64, lr = 0.1, momentum = 0.9, weight_decay = 5e-4, lr_gamma = 0.1, clip_norm = 0, dropout = 0;
     bool nesterov = false, decay_norm_and_bias = true, deterministic = true, autotune = false, cuda_graph = false,
-         activation_checkpointing = false, tensorboard = false;
+         activation_checkpointing = false, tensorboard = false, measure_classifier = false;
     std::vector<double> margin_list{1.0, 0.5, 0.0};
     std::vector<std::int64_t> lr_steps;
     DataConfig data;
@@ -133,6 +133,9 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("verbose", c.verbose, "steps between evaluations; 0: each epoch", 0, big);
     v.flag("tensorboard", c.tensorboard,
            "write the numbers of metrics.jsonl for TensorBoard too, into OUTPUT/events (tensorboard --logdir OUTPUT)");
+    v.flag("measure_classifier", c.measure_classifier,
+           "at the end encode all training images and look how far the classifier is from the best one for them (about "
+           "a hundred passes of the classifier over all of them)");
     v.number("checkpoint_every", c.checkpoint_every, "steps between checkpoints", 1, big);
     v.number("keep_checkpoints", c.keep_checkpoints, "newest checkpoints kept", 1, 1e6);
     v.choice("data.kind", c.data.kind, "training images", {"synthetic", "folder", "list", "record", "omniglot"});
