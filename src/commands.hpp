@@ -61,7 +61,8 @@ struct PlotArguments {
     std::vector<std::string> inputs, keys;
     std::string out;
     int smooth = -1;  ///< points of the window; -1: as many points as there are
-    bool log_x = false, log_y = false, distances = false;
+    bool log_x = false, log_y = false, distances = false, drift = false;
+    std::vector<std::uint64_t> steps;
 };
 struct IjbArguments {
     std::string model, root, set = "ijbc", protocol = "1:1", embeddings, names, cache, scores, out, device = "cpu";

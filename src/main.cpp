@@ -360,6 +360,12 @@ void add_plot(CLI::App& app, Chosen& chosen) {
     c->add_flag("--log-x", a->log_x, "Logarithmic x axis");
     c->add_flag("--log-y", a->log_y, "Logarithmic y axis");
     c->add_flag("--distances", a->distances, "Scores are distances: smaller means the same person");
+    c->add_flag("--drift", a->drift,
+                "Queue rows as stored and compensated against the network of now: error by age and over steps; "
+                "identities seen in a step");
+    c->add_option("--steps", a->steps, "With --drift: evaluations whose rows are drawn by age (default: the last)")
+        ->delimiter(',')
+        ->allow_extra_args(false);
     c->callback([a, &chosen] { chosen = [a] { return run_plot(*a); }; });
 }
 

@@ -15,6 +15,7 @@
 #include "commands.hpp"
 #include "config_toml.hpp"
 #include "csv.hpp"
+#include "drift_charts.hpp"
 
 namespace bf::program {
 namespace {
@@ -29,6 +30,7 @@ enum class Kind { metrics, curves, scores };
 struct Input {
     std::string name;  ///< in the legend
     Kind kind = Kind::metrics;
+    std::vector<Json> records;                           ///< of metrics
     std::map<std::string, Points> metrics;               ///< by tag: train/loss, ...
     std::string x_label, y_label;                        ///< of curves
     std::vector<std::pair<std::string, Points>> curves;  ///< by series
@@ -42,10 +44,10 @@ struct Input {
 /// its line numbers where it has no steps.
 void read_metrics_input(const fs::path& file, Input& input) {
     std::string warning;
-    const std::vector<Json> records = read_metrics(file, &warning);
+    input.records = read_metrics(file, &warning);
     if (!warning.empty()) std::fprintf(stderr, "bf: warning: records end at a damaged line: %s\n", warning.c_str());
     double line = 0;
-    for (const Json& r : records) {
+    for (const Json& r : input.records) {
         ++line;
         const std::string kind = r.string_or("kind", "");
         const std::string group = kind == "step" ? "train" : kind == "eval" ? r.string_or("name", "val") : kind;
@@ -270,6 +272,33 @@ std::vector<Chart> charts_of_metrics(const std::vector<Input>& inputs, const Plo
     return charts;
 }
 
+/// The queue's rows against the network of now: by age at the steps asked for (the last one), over steps, identities.
+std::vector<Chart> charts_of_drift(const std::vector<Input>& inputs, const PlotArguments& a) {
+    std::vector<DriftRun> runs;
+    for (const Input& i : inputs)
+        runs.push_back({inputs.size() > 1 ? i.name : "", static_cast<int>(runs.size()), &i.records});
+    const std::vector<double> there = drift_steps(runs);
+    BF_CHECK_DATA(!there.empty(), a.inputs[0],
+                  "has no queue record with errors by age; hint: bf train with broadface.queue and "
+                  "broadface.drift_rows above 0 writes one at each evaluation (the key verbose)");
+    std::vector<double> steps(a.steps.begin(), a.steps.end());
+    if (steps.empty()) steps.push_back(there.back());
+    for (const double step : steps) {
+        std::string all;
+        for (const double t : there) all += (all.empty() ? "" : ", ") + fixed(t, 0);
+        BF_CHECK(std::count(there.begin(), there.end(), step), "--steps", "no queue record of step ", fixed(step, 0),
+                 "; there are ", all);
+    }
+    std::vector<Chart> charts = charts_by_age(runs, steps);
+    charts.push_back(chart_of_error(runs));
+    charts.push_back(chart_of_identities(runs));
+    for (Chart& c : charts) {
+        c.log_x = a.log_x;
+        c.log_y = a.log_y;
+    }
+    return charts;
+}
+
 std::vector<Chart> charts_of_curves(const std::vector<Input>& inputs, const PlotArguments& a) {
     Chart c{.title = inputs.size() == 1 ? inputs[0].name : inputs[0].y_label + " over " + inputs[0].x_label,
             .x_label = inputs[0].x_label,
@@ -388,9 +417,15 @@ int run_plot(const PlotArguments& a) {
     BF_CHECK(kind != Kind::scores || a.keys.empty(), "--keys", "scores have no keys; got ", a.keys[0]);
     BF_CHECK(kind == Kind::metrics || a.smooth < 0, "--smooth", "goes with metrics alone");
     BF_CHECK(kind == Kind::scores || !a.distances, "--distances", "goes with scores alone");
-    const std::vector<Chart> charts = kind == Kind::metrics  ? charts_of_metrics(inputs, a)
-                                      : kind == Kind::curves ? charts_of_curves(inputs, a)
-                                                             : charts_of_scores(inputs, a);
+    BF_CHECK(kind == Kind::metrics || !a.drift, "--drift", "goes with metrics alone");
+    BF_CHECK(!a.drift || (a.keys.empty() && a.smooth < 0), "--drift",
+             "draws charts of its own; leave out --keys and "
+             "--smooth");
+    BF_CHECK(a.drift || a.steps.empty(), "--steps", "goes with --drift alone");
+    const std::vector<Chart> charts = a.drift                 ? charts_of_drift(inputs, a)
+                                      : kind == Kind::metrics ? charts_of_metrics(inputs, a)
+                                      : kind == Kind::curves  ? charts_of_curves(inputs, a)
+                                                              : charts_of_scores(inputs, a);
     const std::string svg = draw_file(charts);
     BF_CHECK_DATA(!svg.empty(), a.inputs[0],
                   "has no point to draw; hint: --log-x and --log-y leave out what is not above 0");

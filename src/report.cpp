@@ -11,6 +11,7 @@
 #include "bf/base/version.hpp"
 #include "bf/train/metrics.hpp"
 #include "commands.hpp"
+#include "drift_charts.hpp"
 
 namespace bf::program {
 namespace {
@@ -122,7 +123,15 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
     chart("Learning rate", "lr", plain("step", "lr"));
     chart("Speed", "images/s", plain("step", "images_per_s"));
     chart("Share of time waiting for data", "share", plain("step", "data_wait"));
-    chart("Queue: identities seen at once", "identities", plain("queue", "distinct"));
+    std::vector<DriftRun> queues;
+    for (const Loaded& l : loaded)
+        if (!collect(l, "queue", "rows").empty())
+            queues.push_back({loaded.size() > 1 ? l.run.name : "", static_cast<int>(queues.size()), &l.records});
+    std::vector<Chart> of_queues{chart_of_identities(queues), chart_of_error(queues)};
+    if (const std::vector<double> steps = drift_steps(queues); !steps.empty())
+        of_queues.push_back(charts_by_age(queues, {steps.back()}).front());
+    for (const Chart& c : of_queues)
+        if (const std::string svg = draw(c); !svg.empty()) charts += "<div class=\"card\">" + svg + "</div>";
     chart("Queue: mean age of a row", "steps", plain("queue", "mean_age"));
     chart("Queue rows against the same images encoded now", "mean cosine", [](const Loaded& l, Chart& c) {
         if (auto p = collect(l, "queue", "cos_compensated"); !p.empty())
@@ -144,6 +153,18 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
                          cell("tar_far_1e-2", 100, 2) + cell("tar_far_1e-3", 100, 2) + "</tr>";
                 break;
             }
+    std::string classifiers;
+    for (const Loaded& l : loaded)
+        for (auto r = l.records.rbegin(); r != l.records.rend(); ++r) {
+            if (r->string_or("kind", "") != "classifier") continue;
+            const auto cell = [&](const char* key, int digits, double factor = 1) {
+                return "<td>" + fixed(factor * r->number_or(key, 0), digits) + "</td>";
+            };
+            classifiers += "<tr><td>" + escape(l.run.name) + "</td>" + cell("images", 0) + cell("loss", 4) +
+                           cell("least_loss", 4) + cell("excess_loss", 4) + cell("loss_no_margin", 4) +
+                           cell("accuracy", 2, 100) + cell("turning_norm", 4) + "</tr>";
+            break;
+        }
     std::ostringstream html;
     html << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
             "content=\"width=device-width,initial-scale=1\"><title>"
@@ -156,6 +177,14 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
                 "%</th><th>SE</th><th>AUC</th><th>EER %</th>"
              << "<th>TAR % @ FAR 1e-2</th><th>TAR % @ FAR 1e-3</th></tr></thead><tbody>" << table
              << "</tbody></table></div>";
+    if (!classifiers.empty())
+        html
+            << "<h2>The classifier on all training images</h2><p class=\"soft\">Encoded at the end without "
+               "augmentation, by running statistics. Least loss: the best that a hundred steps on the classifier alone "
+               "found for these embeddings. Gradient: by the directions of its rows.</p><div "
+               "class=\"scroll\"><table><thead><tr><th>run</th><th>images</th><th>loss</th><th>least "
+               "loss</th><th>excess</th><th>loss without margin</th><th>accuracy %</th><th>gradient</th></tr></thead>"
+            << "<tbody>" << classifiers << "</tbody></table></div>";
     html << "<h2>Curves</h2><div class=\"grid\">" << charts << "</div><h2>Configuration</h2>";
     for (const Loaded& l : loaded) {
         std::ifstream in(l.run.folder / "config.toml");

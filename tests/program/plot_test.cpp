@@ -109,6 +109,70 @@ TEST_F(Program, EventsAreTheNumbersOfTheMetricsAlsoAfterAResume) {
     EXPECT_EQ(run("plot " + out.string() + " --distances").code, 2);
 }
 
+TEST_F(Program, DriftOfTheQueueIsRecordedAndDrawn) {
+    const fs::path out = root / "r";
+    ASSERT_EQ(
+        run(train("--quiet --set measure_classifier=true --set broadface.queue=40 --output " + out.string())).code, 0);
+    std::size_t queues = 0, classifiers = 0;
+    for (const bf::Json& r : bf::read_metrics(out / "metrics.jsonl")) {
+        if (r.string_or("kind", "") == "classifier") {
+            ++classifiers;
+            EXPECT_EQ(r.number_or("images", 0), 72);
+            EXPECT_GE(r.number_or("excess_loss", -1), 0);
+            EXPECT_NEAR(r.number_or("loss", 0) - r.number_or("least_loss", 0), r.number_or("excess_loss", -1), 1e-9);
+            EXPECT_GT(r.number_or("turning_norm", 0), 0);
+        }
+        if (r.string_or("kind", "") != "queue") continue;
+        ++queues;
+        EXPECT_EQ(r.number_or("drift_rows", 0), 40);
+        EXPECT_LE(r.number_or("distinct_batch", 0), 12);  // two micro-batches of 8, 12 people
+        EXPECT_GE(r.number_or("distinct", 0), r.number_or("distinct_batch", 100));
+        // 40 rows of 16 a step: ages 1 to 3
+        for (const char* key : {"age_mean", "age_rows", "error_plain", "error_compensated", "cos_plain_by_age",
+                                "cos_compensated_by_age", "age_edges"}) {
+            ASSERT_TRUE(r.find(key)) << key;
+            EXPECT_EQ(r.find(key)->array.size(), std::string(key) == "age_edges" ? 4u : 3u) << key;
+        }
+        const auto& error = r.find("error_plain")->array;
+        EXPECT_GT(error[0].number, 0);
+        EXPECT_LT(error[0].number, error[2].number);  // older rows are farther away
+        EXPECT_EQ(r.find("age_rows")->array[0].number, 16);
+        EXPECT_EQ(r.find("age_rows")->array[2].number, 8);
+        EXPECT_EQ(r.find("age_mean")->array[1].number, 2);
+    }
+    EXPECT_EQ(queues, 2u);
+    EXPECT_EQ(classifiers, 1u);
+    const std::string page = read(out / "report.html");
+    for (const char* part : {"Error of queue rows by age (step 24)", "Error of queue rows, mean over ages",
+                             "Identities that the classifier sees", "The classifier on all training images"})
+        EXPECT_TRUE(has(page, part)) << part;
+
+    Outcome o = run("plot " + out.string() + " --drift");
+    EXPECT_EQ(o.code, 0) << o.output;
+    std::string svg = read(out / "plot.svg");
+    EXPECT_EQ(count(svg, "<svg"), 5u);
+    EXPECT_EQ(count(svg, "<polyline"), 8u);  // four charts of two lines
+    EXPECT_EQ(points(svg, 0), 3u);
+    EXPECT_EQ(points(svg, 4), 2u);  // steps 12 and 24
+    for (const char* part : {">compensated<", ">as stored<", ">batch and queue<", ">batch alone<", "(step 24)"})
+        EXPECT_TRUE(has(svg, part)) << part;
+    o = run("plot " + out.string() + " --drift --steps 12,24 --log-y");
+    EXPECT_EQ(o.code, 0) << o.output;
+    EXPECT_EQ(count(read(out / "plot.svg"), "<svg"), 7u);
+    o = run("plot " + out.string() + " --drift --steps 13");
+    EXPECT_EQ(o.code, 2);
+    EXPECT_TRUE(has(o.output, "there are 12, 24")) << o.output;
+    EXPECT_EQ(run("plot " + out.string() + " --steps 12").code, 2);
+    EXPECT_EQ(run("plot " + out.string() + " --drift --keys loss").code, 2);
+
+    const fs::path off = root / "off";
+    ASSERT_EQ(run(train("--quiet --set broadface.drift_rows=0 --set num_step=6 --output " + off.string())).code, 0);
+    EXPECT_FALSE(has(read(off / "metrics.jsonl"), "error_plain"));
+    o = run("plot " + off.string() + " --drift");
+    EXPECT_EQ(o.code, 3);
+    EXPECT_TRUE(has(o.output, "broadface.drift_rows above 0")) << o.output;
+}
+
 TEST_F(Program, PlotDrawsScoresAndCurves) {
     // four pairs of each kind; one of the same people scores below two of different people: AUC 14/16
     std::ofstream(root / "s.csv") << "label,score\n1,0.9\n1,0.8\n0,0.1\n0,0.2\n1,0.7\n0,0.3\n0,0.5\n1,0.25\n";
