@@ -63,12 +63,17 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
         return std::pair(chart.log_x ? std::log10(p.first) : p.first, chart.log_y ? std::log10(p.second) : p.second);
     };
     double x0 = HUGE_VAL, x1 = -HUGE_VAL, y0 = HUGE_VAL, y1 = -HUGE_VAL;
+    const auto spread = [](const Series& s, std::size_t i) {
+        return i < s.errors.size() && std::isfinite(s.errors[i]) ? s.errors[i] : 0.0;
+    };
     for (const Series& s : chart.series)
-        for (const auto& point : s.points) {
-            if (!drawn(point)) continue;
-            const auto [x, y] = scaled(point);
-            x0 = std::min(x0, x), x1 = std::max(x1, x), y0 = std::min(y0, y), y1 = std::max(y1, y);
-        }
+        for (std::size_t i = 0; i < s.points.size(); ++i)
+            for (const double end : {-spread(s, i), spread(s, i)}) {
+                const std::pair point(s.points[i].first, s.points[i].second + end);
+                if (!drawn(point)) continue;
+                const auto [x, y] = scaled(point);
+                x0 = std::min(x0, x), x1 = std::max(x1, x), y0 = std::min(y0, y), y1 = std::max(y1, y);
+            }
     if (!(x0 <= x1)) return "";
     if (x1 - x0 < 1e-9) x1 = x0 + 1;
     // nearly equal values (rounding apart) are drawn as one level
@@ -99,6 +104,16 @@ std::string draw_with(const Chart& chart, const std::string& attributes, const s
         << "<text transform=\"translate(13 " << (top + height - bottom) / 2 << ") rotate(-90)\" text-anchor=\"middle\">"
         << escape(chart.y_label) << "</text>";
     for (const Series& s : chart.series) {
+        for (std::size_t i = 0; i < s.points.size(); ++i) {
+            const std::pair low(s.points[i].first, s.points[i].second - spread(s, i)),
+                high(low.first, s.points[i].second + spread(s, i));
+            if (spread(s, i) == 0 || !drawn(low) || !drawn(high)) continue;
+            const double x = px(scaled(low).first), bottom_end = py(scaled(low).second),
+                         top_end = py(scaled(high).second);
+            svg << "<path fill=\"none\" class=\"line" << s.colour % 6 << "\" d=\"M" << fixed(x, 1) << ' '
+                << fixed(bottom_end, 1) << 'V' << fixed(top_end, 1) << 'M' << fixed(x - 4, 1) << ' '
+                << fixed(bottom_end, 1) << "h8M" << fixed(x - 4, 1) << ' ' << fixed(top_end, 1) << "h8\"/>";
+        }
         if (s.points.size() == 1 && drawn(s.points[0])) {  // a line of one point shows nothing
             const auto [x, y] = scaled(s.points[0]);
             svg << "<circle class=\"mark" << s.colour % 6 << "\" r=\"3\" cx=\"" << fixed(px(x), 1) << "\" cy=\""

@@ -16,6 +16,7 @@ struct Series {
     int colour = 0;
     std::vector<std::pair<double, double>> points;
     bool faint = false;
+    std::vector<double> errors = {};  ///< half-widths of error bars, one a point; empty: none
 };
 
 /// CSS of charts, light and dark.

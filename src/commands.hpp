@@ -81,6 +81,14 @@ struct DemoArguments {
     int seeds = 3, steps = 0;
     bool quick = false;
 };
+struct ReproduceArguments {
+    std::string name, scale = "small", data, experiments = "configs/experiments", output;
+    std::vector<std::string> rows;
+    std::vector<std::int64_t> seeds;
+    int threads = 0;
+    std::string device;
+    bool list = false, dry_run = false, quiet = false;
+};
 struct ExportArguments {
     std::string model, onnx, safetensors, npy, pixels, check;
     int opset = 17;
@@ -122,6 +130,7 @@ int run_pack(const PackArguments& arguments);
 int run_index(const IndexArguments& arguments);
 int run_plot(const PlotArguments& arguments);
 int run_demo(const DemoArguments& arguments);
+int run_reproduce(const ReproduceArguments& arguments);
 int run_align(const AlignArguments& arguments);
 int run_compare(const CompareArguments& arguments);
 int run_search(const SearchArguments& arguments);

@@ -146,13 +146,18 @@ toml::table parse(const std::string& text, const std::string& name) {
     }
 }
 
-toml::table read_with_base(const std::filesystem::path& file, int depth) {
-    BF_CHECK(depth < 8, file.string(), "base files refer to each other in a circle");
+toml::table read_file(const std::filesystem::path& file) {
     std::ifstream in(file);
     BF_CHECK(in, file.string(), "cannot be read; hint: does the configuration exist?");
     std::stringstream text;
     text << in.rdbuf();
-    toml::table table = parse(text.str(), file.string());
+    return parse(text.str(), file.string());
+}
+
+toml::table read_with_base(const std::filesystem::path& file, int depth);
+
+/// A table of `file` over the file that its `base` names, if it names one.
+toml::table over_base(toml::table table, const std::filesystem::path& file, int depth) {
     const toml::node* base = table.get("base");
     if (!base) return table;
     BF_CHECK(base->is_string() && !base->value<std::string>()->empty(), place(*base, file.string()), "base: got ",
@@ -161,6 +166,11 @@ toml::table read_with_base(const std::filesystem::path& file, int depth) {
     table.erase("base");
     merge(under, std::move(table));
     return under;
+}
+
+toml::table read_with_base(const std::filesystem::path& file, int depth) {
+    BF_CHECK(depth < 8, file.string(), "base files refer to each other in a circle");
+    return over_base(read_file(file), file, depth);
 }
 
 void apply(toml::table& table, const std::string& setting) {
@@ -369,6 +379,25 @@ RunConfig load_config(const std::filesystem::path& file, const std::vector<std::
     toml::table table = read_with_base(file, 0);
     for (const std::string& s : settings) apply(table, s);
     return read(table, file.string());
+}
+
+RunConfig load_config_section(const std::filesystem::path& file, const std::string& section,
+                              const std::vector<std::string>& settings) {
+    toml::table whole = read_file(file);
+    toml::table* part = whole.get_as<toml::table>(section);
+    BF_CHECK(part, file.string(), "[", section, "]: missing; want a table with keys of a configuration");
+    toml::table table = over_base(std::move(*part), file, 0);
+    for (const std::string& s : settings) apply(table, s);
+    return read(table, file.string());
+}
+
+std::string value_text(const RunConfig& config, const std::string& key) {
+    RunConfig copy = config;
+    Describer keys("");
+    visit_keys(copy, keys);
+    const auto found = keys.values.find(key);
+    BF_CHECK(found != keys.values.end(), key, "unknown key; hint: bf train --help-config lists all keys");
+    return found->second;
 }
 
 RunConfig parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings) {

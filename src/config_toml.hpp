@@ -12,6 +12,11 @@ namespace bf::program {
 RunConfig load_config(const std::filesystem::path& file, const std::vector<std::string>& settings = {});
 /// The same from text; `name` stands for the file in errors.
 RunConfig parse_config(const std::string& text, const std::string& name, const std::vector<std::string>& settings = {});
+/// The same from the table `section` of a file that holds other things too.
+RunConfig load_config_section(const std::filesystem::path& file, const std::string& section,
+                              const std::vector<std::string>& settings = {});
+/// The value of a key as text, such as "512" for broadface.queue; a usage Error for an unknown key.
+std::string value_text(const RunConfig& config, const std::string& key);
 /// The whole configuration as TOML that reads back to the same.
 std::string to_toml(const RunConfig& config);
 /// A key that differs between two configurations, with its values as text.

@@ -488,6 +488,32 @@ void add_demo(CLI::App& app, Chosen& chosen) {
     c->callback([a, &chosen] { chosen = [a] { return run_demo(*a); }; });
 }
 
+void add_reproduce(CLI::App& app, Chosen& chosen) {
+    const auto a = std::make_shared<ReproduceArguments>();
+    CLI::App* c = app.add_subcommand(
+        "reproduce",
+        "Train what an experiment's table still misses, evaluate, and write the table; goes on where it was "
+        "stopped");
+    c->add_option("name", a->name, "Experiment (see --list)");
+    c->add_flag("--list", a->list, "Name all experiments");
+    c->add_flag("--dry-run", a->dry_run, "Print the runs, their states, and the time, disk and memory they need");
+    c->add_option("--scale", a->scale, "small: drawn faces, minutes on a CPU; full: the paper's, with --data")
+        ->check(CLI::IsMember({"small", "full"}));
+    c->add_option("--data", a->data, "Folder of the data sets of the full scale");
+    c->add_option("--seeds", a->seeds, "Seeds, with commas (default: the experiment's)")->delimiter(',');
+    c->add_option("--only", a->rows, "Train this row alone (repeatable)")->allow_extra_args(false);
+    c->add_option("--output", a->output, "Folder of runs and table (runs/reproduce/NAME, NAME-full at full scale)");
+    c->add_option("--experiments", a->experiments, "Folder of the experiments");
+    c->add_option("--threads", a->threads, "Compute threads; results do not depend on them")
+        ->check(CLI::Range(1, 1024));
+    c->add_option("--device", a->device, "cpu or cuda")->check(CLI::IsMember({"cpu", "cuda"}));
+    c->add_flag("--quiet", a->quiet, "No progress on stderr");
+    c->footer(
+        "bf reproduce --list\nbf reproduce ablation-queue --dry-run\nbf reproduce ablation-queue\n"
+        "Several calls of one experiment share its runs: each passes over what another one trains.");
+    c->callback([a, &chosen] { chosen = [a] { return run_reproduce(*a); }; });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -510,6 +536,7 @@ int main(int argc, char** argv) {
     add_doctor(app, chosen);
     add_demo(app, chosen);
     add_bench(app, chosen);
+    add_reproduce(app, chosen);
 
     std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is then an error of the write, with message and clean-up
     try {

@@ -60,6 +60,14 @@ summary{cursor:pointer;font-weight:600}.key{display:inline-block;width:.8em;heig
 
 }  // namespace
 
+std::string report_page(const std::string& title, const std::string& body) {
+    return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+           "content=\"width=device-width,initial-scale=1\"><title>" +
+           escape(title) + "</title><style>" + page_colours() + chart_style() + style +
+           "</style></head><body><main><h1>" + escape(title) + "</h1><p class=\"soft\">" + escape(build_facts()) +
+           "</p>" + body + "</main></body></html>\n";
+}
+
 void write_report(const std::filesystem::path& path, const std::string& title, const std::vector<ReportRun>& runs,
                   const std::string& summary) {
     std::vector<Loaded> loaded;
@@ -166,11 +174,7 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
             break;
         }
     std::ostringstream html;
-    html << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-            "content=\"width=device-width,initial-scale=1\"><title>"
-         << escape(title) << "</title><style>" << page_colours() << chart_style() << style
-         << "</style></head><body><main><h1>" << escape(title) << "</h1><p class=\"soft\">" << escape(build_facts())
-         << "</p>" << warnings << summary;
+    html << warnings << summary;
     if (!table.empty())
         html << "<h2>Verification at the last evaluation</h2><div "
                 "class=\"scroll\"><table><thead><tr><th>run</th><th>set</th><th>step</th><th>accuracy "
@@ -193,8 +197,7 @@ void write_report(const std::filesystem::path& path, const std::string& title, c
         html << "<details" << (loaded.size() == 1 ? " open" : "") << "><summary>" << escape(l.run.name)
              << "</summary><pre>" << escape(text.str()) << "</pre></details>";
     }
-    html << "</main></body></html>\n";
-    write_file(path, html.str());
+    write_file(path, report_page(title, html.str()));
 }
 
 }  // namespace bf::program

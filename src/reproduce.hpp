@@ -1,0 +1,107 @@
+#pragma once
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "bf/train/config.hpp"
+#include "commands.hpp"
+#include "experiment.hpp"
+
+// The parts of bf reproduce: what is to be run, what ran, and the table of it.
+
+namespace bf::program {
+
+/// One run that an experiment asks for.
+struct PlannedRun {
+    const ExperimentRow* row = nullptr;
+    std::int64_t seed = 0;
+    RunConfig config;
+    std::string hash;              ///< of what decides the result: neither folder, threads nor device
+    std::filesystem::path folder;  ///< OUTPUT/ROW-seedN-HASH
+};
+
+/// One evaluation of a set during a run.
+struct EvalPoint {
+    std::uint64_t step = 0;
+    std::string set;
+    std::map<std::string, double> values;  ///< "accuracy", ...: shares, not per cent
+};
+
+/// What a run came to.
+struct RunResult {
+    std::string row, hash, commit, command;
+    std::int64_t seed = 0;
+    bool diverged = false;
+    double seconds = 0;       ///< of training
+    double wall_seconds = 0;  ///< with evaluations; 0: not known, the run was resumed
+    double peak_bytes = 0;
+    std::uint64_t steps = 0;
+    std::vector<EvalPoint> evals;
+
+    /// Mean over the sets (or one of them) at a step; NaN where there is none.
+    double at(std::uint64_t step, const std::string& metric, const std::string& set = "") const;
+    /// The step of the last evaluation.
+    std::uint64_t last_step() const;
+    /// The step where the metric is best.
+    std::uint64_t best_step(const std::string& metric, const std::string& set = "") const;
+};
+
+/// Is a smaller value of this metric better?
+inline bool less_is_better(const std::string& metric) { return metric == "eer"; }
+
+/// OUTPUT/results.json: every run that finished, kept though its configuration is no longer asked for.
+class Ledger {
+  public:
+    explicit Ledger(std::filesystem::path folder) : file_(std::move(folder) / "results.json") {}
+
+    /// Reads the file again. A damaged one is moved aside, with a warning; runs that
+    /// it lacks are taken from their folders.
+    void load(const std::string& experiment, std::vector<std::string>& warnings);
+    /// Adds a run to what the file says now, and writes it whole or not at all.
+    void add(const std::string& experiment, const RunResult& result);
+    const RunResult* find(const std::string& row, std::int64_t seed, const std::string& hash) const;
+    const RunResult* find(const PlannedRun& run) const { return find(run.row->name, run.seed, run.hash); }
+    const std::vector<RunResult>& all() const { return results_; }
+
+  private:
+    void write(const std::string& experiment) const;
+    std::filesystem::path file_;
+    std::vector<RunResult> results_;
+};
+
+/// What is written into a run's folder before it starts, so that its result can be told from the folder alone.
+void write_origin(const PlannedRun& run, const std::string& experiment, const std::string& command);
+/// The result that a run's folder holds, if it is finished.
+bool read_result(const std::filesystem::path& folder, RunResult& result);
+
+enum class RunState { done, diverged, resumes, missing };
+struct StateOfRun {
+    RunState state = RunState::missing;
+    std::uint64_t step = 0;  ///< of the checkpoint that it resumes from
+};
+StateOfRun state_of(const PlannedRun& run, const Ledger& ledger);
+
+/// The runs that the arguments ask for, all rows of the first seed first.
+std::vector<PlannedRun> plan_runs(const Experiment& experiment, const ReproduceArguments& arguments);
+/// The seeds asked for.
+std::vector<std::int64_t> seeds_of(const Experiment& experiment, const ReproduceArguments& arguments);
+/// Prints runs with their states, and what they need of time, disk and memory.
+void print_plan(const Experiment& experiment, const std::vector<PlannedRun>& runs, const Ledger& ledger);
+/// Seconds that a run will take by the ledger's other runs, of its own row if there are such; 0: not known.
+double seconds_by_ledger(const PlannedRun& run, const Ledger& ledger);
+
+/// Writes table.md, table.csv and index.html; gives the Markdown.
+std::string write_tables(const Experiment& experiment, const ReproduceArguments& arguments,
+                         const std::vector<PlannedRun>& runs, const Ledger& ledger,
+                         const std::filesystem::path& folder);
+
+/// Where an experiment's results go.
+std::filesystem::path output_of(const ReproduceArguments& arguments);
+/// The command that makes these rows.
+std::string command_of(const ReproduceArguments& arguments, const std::string& row = "");
+
+/// The git commit of the build, "unknown" without git.
+std::string commit();
+
+}  // namespace bf::program

@@ -1,0 +1,128 @@
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+#include "bf/base/error.hpp"
+#include "bf/train/progress.hpp"
+#include "config_toml.hpp"
+#include "reproduce.hpp"
+
+namespace bf::program {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// FNV-1a of what a run's result follows from, ten hexadecimal digits. Keys at their defaults are left out, so that a
+/// new key of a later version does not make old runs unknown.
+std::string hash_of(RunConfig c) {
+    RunConfig plain;
+    plain.val.resize(c.val.size());
+    c.output = plain.output;
+    c.threads = plain.threads;
+    c.num_workers = plain.num_workers;
+    c.device = plain.device;
+    c.kept_logits_mib = plain.kept_logits_mib;
+    c.keep_checkpoints = plain.keep_checkpoints;
+    c.checkpoint_every = plain.checkpoint_every;
+    c.tensorboard = plain.tensorboard;
+    std::string text = std::to_string(c.val.size());
+    for (const ChangedKey& k : changed_keys(plain, c)) text += "\n" + k.key + "=" + k.now;
+    std::uint64_t hash = 14695981039346656037ull;
+    for (const char byte : text) hash = (hash ^ static_cast<unsigned char>(byte)) * 1099511628211ull;
+    char digits[24];
+    std::snprintf(digits, sizeof digits, "%010llx", static_cast<unsigned long long>(hash >> 24));
+    return digits;
+}
+
+std::vector<ExperimentRow> const& rows_of(const Experiment& x, const ReproduceArguments& a) {
+    const bool full = a.scale == "full";
+    const auto& rows = full ? x.full : x.small;
+    BF_CHECK(!rows.empty(), "reproduce", x.name, " has no rows at --scale ", a.scale, "; hint: --scale ",
+             full ? "small" : "full --data DIR");
+    return rows;
+}
+
+}  // namespace
+
+fs::path output_of(const ReproduceArguments& a) {
+    if (!a.output.empty()) return a.output;
+    return fs::path("runs/reproduce") / (a.name + (a.scale == "full" ? "-full" : ""));
+}
+
+std::string command_of(const ReproduceArguments& a, const std::string& row) {
+    std::string command = "bf reproduce " + a.name;
+    if (a.scale != "small") command += " --scale " + a.scale + " --data " + a.data;
+    for (std::size_t i = 0; i < a.seeds.size(); ++i) command += (i ? "," : " --seeds ") + std::to_string(a.seeds[i]);
+    if (!row.empty()) command += " --only " + row;
+    if (!a.output.empty()) command += " --output " + a.output;
+    if (a.experiments != ReproduceArguments{}.experiments) command += " --experiments " + a.experiments;
+    if (!a.device.empty()) command += " --device " + a.device;
+    return command;
+}
+
+std::vector<std::int64_t> seeds_of(const Experiment& x, const ReproduceArguments& a) {
+    return a.seeds.empty() ? x.seeds : a.seeds;
+}
+
+std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments& a) {
+    const std::vector<ExperimentRow>& rows = rows_of(x, a);
+    std::vector<std::string> names;
+    for (const ExperimentRow& r : rows) names.push_back(r.name);
+    for (const std::string& only : a.rows) {
+        if (std::find(names.begin(), names.end(), only) != names.end()) continue;
+        const std::string near = nearest(only, names);
+        std::string all;
+        for (const std::string& n : names) all += " " + n;
+        fail(ErrorCode::usage, "--only", "unknown row: ", only,
+             "; hint: ", near.empty() ? "rows of " + x.name + ":" + all : "did you mean " + near + "?");
+    }
+    std::vector<PlannedRun> runs;
+    for (const std::int64_t seed : seeds_of(x, a))
+        for (const ExperimentRow& row : rows) {
+            if (!a.rows.empty() && std::find(a.rows.begin(), a.rows.end(), row.name) == a.rows.end()) continue;
+            std::vector<std::string> settings = row.settings;
+            settings.push_back("seed=" + std::to_string(seed));
+            PlannedRun run;
+            run.row = &row;
+            run.seed = seed;
+            run.config = row.config.empty() ? load_config_section(x.file, "config", settings)
+                                            : load_config(x.file.parent_path() / row.config, settings);
+            BF_CHECK(!run.config.val.empty(), x.file.string(), "row ", row.name, ": no verification set [[val]]");
+            run.hash = hash_of(run.config);
+            run.folder = output_of(a) / (row.name + "-seed" + std::to_string(seed) + "-" + run.hash);
+            run.config.output = run.folder.string();
+            if (a.threads > 0) run.config.threads = a.threads;
+            if (!a.device.empty()) run.config.device = a.device;
+            runs.push_back(std::move(run));
+        }
+    return runs;
+}
+
+double seconds_by_ledger(const PlannedRun& run, const Ledger& ledger) {
+    double sum[2] = {0, 0};
+    int n[2] = {0, 0};
+    for (const RunResult& r : ledger.all()) {
+        const bool own = r.row == run.row->name;
+        const double seconds = r.wall_seconds > 0 ? r.wall_seconds : r.seconds;
+        if (r.diverged || seconds <= 0) continue;
+        sum[own] += seconds;
+        ++n[own];
+    }
+    return n[1] ? sum[1] / n[1] : n[0] ? sum[0] / n[0] : 0;
+}
+
+void print_plan(const Experiment& x, const std::vector<PlannedRun>& runs, const Ledger& ledger) {
+    std::printf("%s: %s\n%s\n\n", x.name.c_str(), x.title.c_str(), x.question.c_str());
+    for (const PlannedRun& run : runs) {
+        const StateOfRun s = state_of(run, ledger);
+        std::string state = s.state == RunState::done       ? "done"
+                            : s.state == RunState::diverged ? "diverged"
+                            : s.state == RunState::resumes  ? concat("resumes at step ", s.step)
+                                                            : "missing";
+        std::printf("  %-28s seed %-4lld %-24s %s\n", run.row->name.c_str(), static_cast<long long>(run.seed),
+                    state.c_str(), run.folder.c_str());
+    }
+}
+
+}  // namespace bf::program
