@@ -25,19 +25,14 @@ inline double incomplete_beta_left(double a, double b, double x) {
     return std::exp(a * std::log(x) + b * std::log1p(-x) + std::lgamma(a + b) - std::lgamma(a) - std::lgamma(b)) *
            value / a;
 }
-/// Regularised incomplete beta function, 0 <= x <= 1.
-inline double incomplete_beta(double a, double b, double x) {
-    if (x <= 0 || x >= 1) return x <= 0 ? 0 : 1;
-    return x < (a + 1) / (a + b + 2) ? incomplete_beta_left(a, b, x) : 1 - incomplete_beta_left(b, a, 1 - x);
-}
 }  // namespace detail
 
 /// Probability that Student's t with `freedom` > 0 degrees of freedom is above t >= 0.
 inline double student_tail(double t, double freedom) {
-    const double f = freedom, squares = t * t;
-    // 1 - x is exact where t is small
-    return squares < f ? 0.5 - 0.5 * detail::incomplete_beta(0.5, f / 2, squares / (f + squares))
-                       : 0.5 * detail::incomplete_beta(f / 2, 0.5, f / (f + squares));
+    const double a = freedom / 2, squares = t * t, x = freedom / (freedom + squares), y = squares / (freedom + squares);
+    // half of I_x(a, 1/2), or of 1 - I_y(1/2, a) where the fraction of that one is the one that converges
+    if (x < (a + 1) / (a + 2.5)) return 0.5 * detail::incomplete_beta_left(a, 0.5, x);
+    return y > 0 ? 0.5 - 0.5 * detail::incomplete_beta_left(0.5, a, y) : 0.5;
 }
 
 /// The value that Student's t with `freedom` degrees of freedom does not exceed with probability p; 9 digits or more.
