@@ -119,11 +119,11 @@ int run_reproduce(const ReproduceArguments& a) {
                          left > 0 ? (", about " + clock_text(left) + " left for all").c_str() : "");
         }
         try {
-            ledger.add(x.name, train(run, state, x.name, command_of(a, run.row->name), a.quiet));
+            ledger.add(x.name, train(run, state, x.name, command_of(a, {run.row->name}), a.quiet));
         } catch (const Error& e) {
             if (e.code() != ErrorCode::stopped) throw;
             fail(ErrorCode::stopped, "reproduce", "stopped by a signal in the run ", name,
-                 " with a checkpoint written; hint: the same command goes on: ", command_of(a));
+                 " with a checkpoint written; hint: the same command goes on: ", command_of(a, a.rows));
         }
         table = write_tables(x, a, runs, ledger, folder);
     }

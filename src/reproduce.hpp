@@ -99,7 +99,7 @@ std::string write_tables(const Experiment& experiment, const ReproduceArguments&
 /// Where an experiment's results go.
 std::filesystem::path output_of(const ReproduceArguments& arguments);
 /// The command that makes these rows.
-std::string command_of(const ReproduceArguments& arguments, const std::string& row = "");
+std::string command_of(const ReproduceArguments& arguments, const std::vector<std::string>& rows = {});
 
 /// The git commit of the build, "unknown" without git.
 std::string commit();

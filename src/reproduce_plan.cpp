@@ -50,11 +50,11 @@ fs::path output_of(const ReproduceArguments& a) {
     return fs::path("runs/reproduce") / (a.name + (a.scale == "full" ? "-full" : ""));
 }
 
-std::string command_of(const ReproduceArguments& a, const std::string& row) {
+std::string command_of(const ReproduceArguments& a, const std::vector<std::string>& rows) {
     std::string command = "bf reproduce " + a.name;
     if (a.scale != "small") command += " --scale " + a.scale + " --data " + a.data;
     for (std::size_t i = 0; i < a.seeds.size(); ++i) command += (i ? "," : " --seeds ") + std::to_string(a.seeds[i]);
-    if (!row.empty()) command += " --only " + row;
+    for (const std::string& row : rows) command += " --only " + row;
     if (!a.output.empty()) command += " --output " + a.output;
     if (a.experiments != ReproduceArguments{}.experiments) command += " --experiments " + a.experiments;
     if (!a.device.empty()) command += " --device " + a.device;

@@ -163,7 +163,8 @@ class Table {
     }
 
     std::string markdown_text() const {
-        std::string out = "# " + x_.title + "\n\n" + x_.question + "\n\n" + progress() + "\n\n" + markdown(results());
+        std::string out = "# " + x_.title + "\n\n" + x_.question + "\n\n" + progress() + "\n\n";
+        for (const Column& c : columns_) out += "## " + c.name + "\n\n" + markdown(results(c));
         for (const std::string& n : notes()) out += "- " + n + "\n";
         if (const Cells c = context(); c.size() > 1) out += "\n## " + context_title() + "\n\n" + markdown(c);
         if (!x_.supports.empty()) out += "\nWhat this supports: " + x_.supports + "\n";
@@ -174,7 +175,9 @@ class Table {
 
     std::string html_page() const {
         const auto paragraph = [](const std::string& text) { return "<p>" + escape(text) + "</p>"; };
-        std::string body = paragraph(x_.question) + paragraph(progress()) + html(results()) + "<ul>";
+        std::string body = paragraph(x_.question) + paragraph(progress());
+        for (const Column& c : columns_) body += "<h2>" + escape(c.name) + "</h2>" + html(results(c));
+        body += "<ul>";
         for (const std::string& n : notes()) body += "<li>" + escape(n) + "</li>";
         body += "</ul>";
         std::string drawn;
@@ -214,7 +217,7 @@ class Table {
                 const PaperNumber* paper = full_ ? paper_of(*r.row, c.name) : nullptr;
                 put(paper ? json_number(paper->value) : ""), put(paper ? paper->source : "");
                 put(r.runs.empty() ? "" : fixed(r.seconds(), 1)), put(r.commits());
-                out += csv_field(command_of(a_, r.row->name)) + "\n";
+                out += csv_field(command_of(a_, {r.row->name})) + "\n";
             }
         return out;
     }
@@ -236,41 +239,35 @@ class Table {
         return out + ".";
     }
 
-    Cells results() const {
-        Cells cells{{"row", "seeds"}};
+    /// One metric of all rows.
+    Cells results(const Column& c) const {
         const bool compared = std::any_of(rows_.begin(), rows_.end(), [this](const auto& r) { return baseline(r); });
-        for (const Column& c : columns_) {
-            if (full_) cells[0].push_back("paper: " + c.name);
-            cells[0].push_back(c.name + ", last epoch");
-            if (full_) cells[0].push_back("ours - paper");
-            if (compared) cells[0].push_back("difference to the baseline, last epoch");
-            cells[0].push_back("best epoch");
-            if (compared) cells[0].push_back("difference, best epoch");
-        }
-        cells[0].insert(cells[0].end(), {"training s a run", "commit"});
+        Cells cells{{"row", "seeds"}};
+        const auto head = [&cells](const std::string& name) { cells[0].push_back(name); };
+        if (full_) head("paper");
+        head("last epoch");
+        if (full_) head("ours - paper");
+        if (compared) head("difference to the baseline");
+        head("best epoch");
+        if (compared) head("difference to the baseline");
+        const int digits = digits_of(c.metric);
         for (const RowResults& r : rows_) {
             std::string seeds = concat(r.runs.size(), " of ", r.wanted);
             if (r.diverged) seeds += concat(" (", r.diverged, " diverged)");
             std::vector<std::string> line{r.row->label, seeds};
             const RowResults* base = baseline(r);
-            for (const Column& c : columns_) {
-                const int digits = digits_of(c.metric);
-                const MeanInterval last = mean_of(r, c, false);
-                const PaperNumber* paper = full_ ? paper_of(*r.row, c.name) : nullptr;
-                if (full_) line.push_back(paper ? fixed(paper->value, digits) : "-");
-                line.push_back(text_of(last, digits));
-                if (full_) line.push_back(paper && last.n ? signed_text(last.mean - paper->value, digits) : "-");
-                const auto difference = [&](bool best) {
-                    if (!compared) return;
-                    line.push_back(base ? difference_text(difference_of(r, *base, c, best), c.metric, digits)
-                                        : "baseline");
-                };
-                difference(false);
-                line.push_back(text_of(mean_of(r, c, true), digits));
-                difference(true);
-            }
-            line.push_back(r.runs.empty() ? "-" : fixed(r.seconds(), 1));
-            line.push_back(r.runs.empty() ? "-" : r.commits());
+            const MeanInterval last = mean_of(r, c, false);
+            const PaperNumber* paper = full_ ? paper_of(*r.row, c.name) : nullptr;
+            const auto difference = [&](bool best) {
+                if (!compared) return;
+                line.push_back(base ? difference_text(difference_of(r, *base, c, best), c.metric, digits) : "baseline");
+            };
+            if (full_) line.push_back(paper ? fixed(paper->value, digits) : "-");
+            line.push_back(text_of(last, digits));
+            if (full_) line.push_back(paper && last.n ? signed_text(last.mean - paper->value, digits) : "-");
+            difference(false);
+            line.push_back(text_of(mean_of(r, c, true), digits));
+            difference(true);
             cells.push_back(std::move(line));
         }
         return cells;
@@ -328,8 +325,10 @@ class Table {
     }
 
     Cells commands() const {
-        Cells cells{{"row", "command"}};
-        for (const RowResults& r : rows_) cells.push_back({r.row->label, "`" + command_of(a_, r.row->name) + "`"});
+        Cells cells{{"row", "training s a run", "commit", "command"}};
+        for (const RowResults& r : rows_)
+            cells.push_back({r.row->label, r.runs.empty() ? "-" : fixed(r.seconds(), 1),
+                             r.runs.empty() ? "-" : r.commits(), command_of(a_, {r.row->name})});
         return cells;
     }
 
