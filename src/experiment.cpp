@@ -104,12 +104,15 @@ ExperimentRow read_row(Fields& f, bool full) {
     f.tables("paper", [&row](Fields& p) {
         PaperNumber n;
         n.what = p.text("what");
-        n.value = p.number("value");
         n.source = p.text("source");
         const std::string status = p.text("status");
         BF_CHECK(status == "confirmed" || status == "unconfirmed", p.place(), "status: got \"", status,
                  "\", want confirmed or unconfirmed");
         n.confirmed = status == "confirmed";
+        if (n.confirmed)
+            n.value = p.number("value");
+        else
+            p.pass_over("value");  // never printed
         BF_CHECK(!n.confirmed || !n.source.empty(), p.place(), "source: missing; a confirmed number has one");
         row.paper.push_back(n);
     });
@@ -149,6 +152,8 @@ Experiment read_experiment(const fs::path& file) {
     for (const std::string& m : x.metrics)
         BF_CHECK(std::find(known.begin(), known.end(), m) != known.end(), file.string(), "metrics: unknown: ", m,
                  "; hint: ", known[0], ", ", known[1], ", ", known[2], ", ", known[3], ", ", known[4]);
+    x.images = f.take<std::int64_t>("images", 0, "a whole number");
+    x.identities = f.take<std::int64_t>("identities", 0, "a whole number");
     x.curves = f.list<std::string>("curves", {}, "a list of rows");
     const std::string baseline = f.text("baseline");
     f.tables("row", [&x](Fields& r) { x.small.push_back(read_row(r, false)); });

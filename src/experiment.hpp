@@ -38,7 +38,8 @@ struct Experiment {
     std::vector<ExperimentRow> small;  ///< [[row]]
     std::vector<ExperimentRow> full;   ///< [[full]]: the paper's scale
     std::vector<ExperimentChart> charts;
-    std::vector<std::string> curves;  ///< rows whose learning curves are drawn
+    std::int64_t images = 0, identities = 0;  ///< of the full scale's training set, as published; 0: not said
+    std::vector<std::string> curves;          ///< rows whose learning curves are drawn
 };
 
 /// The experiments of a folder by name; a usage Error where there is no such folder.

@@ -85,15 +85,25 @@ int run_reproduce(const ReproduceArguments& a) {
     if (a.list) return list_experiments(a);
     BF_CHECK(!a.name.empty(), "reproduce", "want the name of an experiment; hint: bf reproduce --list names all");
     const Experiment x = load_experiment(a.experiments, a.name);
-    const std::vector<PlannedRun> runs = plan_runs(x, a);
+    const bool full = a.scale == "full";
+    BF_CHECK(!full || !a.data.empty() || a.dry_run, "--scale full",
+             "wants --data DIR, the folder of the data sets; hint: --dry-run says what must lie there");
+    BF_CHECK(full || a.data.empty(), "--data", "goes with --scale full: the small scale draws its faces");
+    std::vector<std::string> missing;
+    const std::vector<PlannedRun> runs = plan_runs(x, a, missing);
     const fs::path folder = output_of(a);
     Ledger ledger(folder);
     std::vector<std::string> warnings;
     ledger.load(x.name, warnings);
     for (const std::string& w : warnings) std::fprintf(stderr, "bf: warning: %s\n", w.c_str());
     if (a.dry_run) {
-        print_plan(x, runs, ledger);
+        print_plan(x, a, runs, ledger, missing);
         return 0;
+    }
+    if (!missing.empty()) {
+        std::string lines;
+        for (const std::string& m : missing) lines += "\n  " + m;
+        fail(ErrorCode::data, "--data", "missing in ", a.data, ":", lines);
     }
     std::error_code error;
     fs::create_directories(folder, error);

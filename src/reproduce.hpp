@@ -1,6 +1,7 @@
 #pragma once
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -82,14 +83,38 @@ struct StateOfRun {
 };
 StateOfRun state_of(const PlannedRun& run, const Ledger& ledger);
 
-/// The runs that the arguments ask for, all rows of the first seed first.
-std::vector<PlannedRun> plan_runs(const Experiment& experiment, const ReproduceArguments& arguments);
-/// The seeds asked for.
-std::vector<std::int64_t> seeds_of(const Experiment& experiment, const ReproduceArguments& arguments);
+/// The runs that the arguments ask for, all rows of the first seed first. At full scale `missing` gets a line for each
+/// file that is not there.
+std::vector<PlannedRun> plan_runs(const Experiment& experiment, const ReproduceArguments& arguments,
+                                  std::vector<std::string>& missing);
 /// Prints runs with their states, and what they need of time, disk and memory.
-void print_plan(const Experiment& experiment, const std::vector<PlannedRun>& runs, const Ledger& ledger);
-/// Seconds that a run will take by the ledger's other runs, of its own row if there are such; 0: not known.
-double seconds_by_ledger(const PlannedRun& run, const Ledger& ledger);
+void print_plan(const Experiment& experiment, const ReproduceArguments& arguments, const std::vector<PlannedRun>& runs,
+                const Ledger& ledger, const std::vector<std::string>& missing);
+/// Seconds that a run will take by runs that are done: of its own row if there are such, else of all unless `own_row`
+/// is asked for; 0: not known.
+double seconds_by_ledger(const PlannedRun& run, const Ledger& ledger, bool own_row = false);
+
+/// What a run needs.
+struct Estimate {
+    double seconds = 0;
+    bool by_ledger = false;  ///< its row ran before; else steps of the real network were timed
+    double disk_bytes = 0, model_bytes = 0;
+    double standing_bytes = 0, queue_bytes = 0, activation_bytes = 0;  ///< memory; standing has the queue in it
+};
+/// Of each of `runs`; times a few steps of each network.
+std::vector<Estimate> estimate_runs(const Experiment& experiment, const std::vector<PlannedRun>& runs,
+                                    const Ledger& ledger);
+
+// ---- the full scale
+
+/// Puts --data before the paths of a configuration of configs/paper and gives it the verification sets that are there.
+void place_data(const ReproduceArguments& arguments, RunConfig& config, std::vector<std::string>& missing);
+/// A number that bf eval wrote into RUN/eval, named as the paper's is: "IJB-B TAR@FAR=1e-5"; a share.
+std::optional<double> other_figure(const PlannedRun& run, const std::string& what);
+/// The command that makes it; empty if none does.
+std::string other_command(const ReproduceArguments& arguments, const PlannedRun& run, const std::string& what);
+
+// ---- the table
 
 /// Writes table.md, table.csv and index.html; gives the Markdown.
 std::string write_tables(const Experiment& experiment, const ReproduceArguments& arguments,

@@ -5,6 +5,7 @@
 
 #include "bf/base/error.hpp"
 #include "bf/train/progress.hpp"
+#include "chart.hpp"
 #include "config_toml.hpp"
 #include "reproduce.hpp"
 
@@ -61,11 +62,7 @@ std::string command_of(const ReproduceArguments& a, const std::vector<std::strin
     return command;
 }
 
-std::vector<std::int64_t> seeds_of(const Experiment& x, const ReproduceArguments& a) {
-    return a.seeds.empty() ? x.seeds : a.seeds;
-}
-
-std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments& a) {
+std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments& a, std::vector<std::string>& missing) {
     const std::vector<ExperimentRow>& rows = rows_of(x, a);
     std::vector<std::string> names;
     for (const ExperimentRow& r : rows) names.push_back(r.name);
@@ -78,7 +75,7 @@ std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments&
              "; hint: ", near.empty() ? "rows of " + x.name + ":" + all : "did you mean " + near + "?");
     }
     std::vector<PlannedRun> runs;
-    for (const std::int64_t seed : seeds_of(x, a))
+    for (const std::int64_t seed : a.seeds.empty() ? x.seeds : a.seeds)
         for (const ExperimentRow& row : rows) {
             if (!a.rows.empty() && std::find(a.rows.begin(), a.rows.end(), row.name) == a.rows.end()) continue;
             std::vector<std::string> settings = row.settings;
@@ -88,7 +85,10 @@ std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments&
             run.seed = seed;
             run.config = row.config.empty() ? load_config_section(x.file, "config", settings)
                                             : load_config(x.file.parent_path() / row.config, settings);
-            BF_CHECK(!run.config.val.empty(), x.file.string(), "row ", row.name, ": no verification set [[val]]");
+            if (a.scale == "full")
+                place_data(a, run.config, missing);
+            else
+                BF_CHECK(!run.config.val.empty(), x.file.string(), "row ", row.name, ": no verification set [[val]]");
             run.hash = hash_of(run.config);
             run.folder = output_of(a) / (row.name + "-seed" + std::to_string(seed) + "-" + run.hash);
             run.config.output = run.folder.string();
@@ -99,7 +99,7 @@ std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments&
     return runs;
 }
 
-double seconds_by_ledger(const PlannedRun& run, const Ledger& ledger) {
+double seconds_by_ledger(const PlannedRun& run, const Ledger& ledger, bool own_row) {
     double sum[2] = {0, 0};
     int n[2] = {0, 0};
     for (const RunResult& r : ledger.all()) {
@@ -109,20 +109,58 @@ double seconds_by_ledger(const PlannedRun& run, const Ledger& ledger) {
         sum[own] += seconds;
         ++n[own];
     }
-    return n[1] ? sum[1] / n[1] : n[0] ? sum[0] / n[0] : 0;
+    return n[1] ? sum[1] / n[1] : n[0] && !own_row ? sum[0] / n[0] : 0;
 }
 
-void print_plan(const Experiment& x, const std::vector<PlannedRun>& runs, const Ledger& ledger) {
+void print_plan(const Experiment& x, const ReproduceArguments& a, const std::vector<PlannedRun>& runs,
+                const Ledger& ledger, const std::vector<std::string>& missing) {
+    const auto gib = [](double bytes) {
+        return bytes < 1 << 30 ? fixed(bytes / (1 << 20), 1) + " MiB" : fixed(bytes / (1 << 30), 2) + " GiB";
+    };
     std::printf("%s: %s\n%s\n\n", x.name.c_str(), x.title.c_str(), x.question.c_str());
-    for (const PlannedRun& run : runs) {
+    const std::vector<Estimate> estimates = estimate_runs(x, runs, ledger);
+    double seconds = 0, disk = 0;
+    std::size_t open = 0, timed = 0, largest = 0;
+    for (std::size_t i = 0; i < runs.size(); ++i) {
+        const PlannedRun& run = runs[i];
+        const Estimate& e = estimates[i];
         const StateOfRun s = state_of(run, ledger);
-        std::string state = s.state == RunState::done       ? "done"
-                            : s.state == RunState::diverged ? "diverged"
-                            : s.state == RunState::resumes  ? concat("resumes at step ", s.step)
-                                                            : "missing";
-        std::printf("  %-28s seed %-4lld %-24s %s\n", run.row->name.c_str(), static_cast<long long>(run.seed),
-                    state.c_str(), run.folder.c_str());
+        const bool done = s.state == RunState::done || s.state == RunState::diverged;
+        const std::string state = s.state == RunState::done       ? "done"
+                                  : s.state == RunState::diverged ? "diverged"
+                                  : s.state == RunState::resumes  ? concat("resumes at step ", s.step)
+                                                                  : "missing";
+        std::printf("  %-28s seed %-4lld %-24s %9s  %s\n", run.row->name.c_str(), static_cast<long long>(run.seed),
+                    state.c_str(), done ? "" : clock_text(e.seconds).c_str(), run.folder.c_str());
+        const auto memory = [](const Estimate& of) { return of.standing_bytes + of.activation_bytes; };
+        if (memory(e) > memory(estimates[largest])) largest = i;
+        if (done) continue;
+        ++open;
+        timed += !e.by_ledger;
+        seconds += e.seconds;
+        disk += e.disk_bytes;
     }
+    const Estimate& e = estimates[largest];
+    std::printf(
+        "\n%zu of %zu runs are to be trained; rows run before: the runs' own time, else steps timed just now "
+        "(%zu of them)\n",
+        open, runs.size(), timed);
+    std::error_code error;
+    fs::path there = fs::absolute(output_of(a));
+    while (!fs::exists(there) && there.has_parent_path() && there != there.parent_path()) there = there.parent_path();
+    const fs::space_info space = fs::space(there, error);
+    std::printf("time    %s, one run after the other\ndisk    %s in %s (%s free)\n", clock_text(seconds).c_str(),
+                gib(disk).c_str(), output_of(a).c_str(),
+                error ? "?" : gib(static_cast<double>(space.available)).c_str());
+    std::printf(
+        "memory  %s in the largest run (%s): weights, gradients and optimizer %s, queue %s, activations %s; this "
+        "machine "
+        "has %.1f GiB\n",
+        gib(e.standing_bytes + e.activation_bytes).c_str(), runs[largest].row->name.c_str(),
+        gib(e.standing_bytes - e.queue_bytes).c_str(), gib(e.queue_bytes).c_str(), gib(e.activation_bytes).c_str(),
+        memory_gib());
+    if (!missing.empty()) std::printf("\nmissing below %s:\n", a.data.empty() ? "--data DIR" : a.data.c_str());
+    for (const std::string& m : missing) std::printf("  %s\n", m.c_str());
 }
 
 }  // namespace bf::program

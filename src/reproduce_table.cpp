@@ -22,8 +22,10 @@ std::string metric_name(const std::string& metric) {
     if (metric == "accuracy") return "accuracy %";
     if (metric == "tar_far_1e-2") return "TAR % @ FAR 1e-2";
     if (metric == "tar_far_1e-3") return "TAR % @ FAR 1e-3";
-    return metric == "eer" ? "EER %" : "AUC";
+    if (metric == "eer") return "EER %";
+    return metric == "auc" ? "AUC" : metric;
 }
+constexpr const char* reported = "reported";  ///< a number of bf eval, whose set names it whole
 /// As it stands in tables: per cent, but for AUC.
 double unit_of(const std::string& metric) { return metric == "auc" ? 1 : 100; }
 int digits_of(const std::string& metric) { return metric == "auc" ? 4 : 2; }
@@ -37,17 +39,17 @@ struct Column {
 struct RowResults {
     const ExperimentRow* row = nullptr;
     std::size_t wanted = 0, diverged = 0;
-    std::vector<const RunResult*> runs;
+    std::vector<RunResult> runs;
     const PlannedRun* first = nullptr;  ///< its configuration
 
     double seconds() const {
         double sum = 0;
-        for (const RunResult* r : runs) sum += r->seconds;
+        for (const RunResult& r : runs) sum += r.seconds;
         return sum / static_cast<double>(std::max<std::size_t>(1, runs.size()));
     }
     std::string commits() const {
         std::set<std::string> all;
-        for (const RunResult* r : runs) all.insert(r->commit);
+        for (const RunResult& r : runs) all.insert(r.commit);
         std::string text;
         for (const std::string& c : all) text += (text.empty() ? "" : ", ") + c;
         return text;
@@ -60,19 +62,18 @@ double value_of(const RunResult& r, const Column& c, bool best) {
 
 MeanInterval mean_of(const RowResults& row, const Column& c, bool best) {
     std::vector<double> values;
-    for (const RunResult* r : row.runs)
-        if (const double v = value_of(*r, c, best); std::isfinite(v)) values.push_back(v);
+    for (const RunResult& r : row.runs)
+        if (const double v = value_of(r, c, best); std::isfinite(v)) values.push_back(v);
     return student_interval(values);
 }
 
 /// Row minus baseline, over the seeds that both have.
 MeanInterval difference_of(const RowResults& row, const RowResults& base, const Column& c, bool best) {
     std::vector<double> values;
-    for (const RunResult* r : row.runs)
-        for (const RunResult* b : base.runs)
-            if (r->seed == b->seed)
-                if (const double v = value_of(*r, c, best) - value_of(*b, c, best); std::isfinite(v))
-                    values.push_back(v);
+    for (const RunResult& r : row.runs)
+        for (const RunResult& b : base.runs)
+            if (r.seed == b.seed)
+                if (const double v = value_of(r, c, best) - value_of(b, c, best); std::isfinite(v)) values.push_back(v);
     return student_interval(values);
 }
 
@@ -132,7 +133,8 @@ class Table {
         // all rows stand in the table, though --only trains some
         ReproduceArguments whole = a;
         whole.rows.clear();
-        runs_ = a.rows.empty() ? asked : plan_runs(x, whole);
+        std::vector<std::string> missing;
+        runs_ = a.rows.empty() ? asked : plan_runs(x, whole, missing);
         for (const ExperimentRow& row : full_ ? x.full : x.small) {
             RowResults r;
             r.row = &row;
@@ -146,7 +148,7 @@ class Table {
                 else if (result->diverged)
                     ++r.diverged;
                 else
-                    r.runs.push_back(result);
+                    r.runs.push_back(with_other_figures(*result, run));
             }
             rows_.push_back(std::move(r));
         }
@@ -157,6 +159,10 @@ class Table {
                     if (std::find(sets.begin(), sets.end(), v.name) == sets.end()) sets.push_back(v.name);
             for (const std::string& set : sets)
                 columns_.push_back({set + " " + metric_name(x.metrics[0]), x.metrics[0], set});
+            for (const ExperimentRow& row : x.full)
+                for (const PaperNumber& p : row.paper)
+                    if (!other_command(a, runs_.front(), p.what).empty() && !has_column(p.what))
+                        columns_.push_back({p.what, reported, p.what});
         } else {
             for (const std::string& m : x.metrics) columns_.push_back({metric_name(m), m, ""});
         }
@@ -170,6 +176,10 @@ class Table {
         if (!x_.supports.empty()) out += "\nWhat this supports: " + x_.supports + "\n";
         if (!x_.does_not_support.empty()) out += "\nWhat this does not support: " + x_.does_not_support + "\n";
         out += "\n## Commands\n\n" + markdown(commands());
+        if (const auto more = evaluations_missing(); !more.empty()) {
+            out += "Evaluations that are missing (the table takes their numbers in when it is written again):\n\n";
+            for (const std::string& command : more) out += "    " + command + "\n";
+        }
         return out;
     }
 
@@ -223,6 +233,33 @@ class Table {
     }
 
   private:
+    bool has_column(const std::string& name) const {
+        return std::any_of(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == name; });
+    }
+    /// At full scale: what bf eval wrote into the run's folder beside.
+    RunResult with_other_figures(RunResult r, const PlannedRun& run) const {
+        std::vector<std::string> whats;
+        for (const ExperimentRow& row : full_ ? x_.full : std::vector<ExperimentRow>{})
+            for (const PaperNumber& p : row.paper)
+                if (std::find(whats.begin(), whats.end(), p.what) == whats.end()) whats.push_back(p.what);
+        const std::uint64_t last = r.evals.empty() ? r.steps : r.last_step();
+        for (const std::string& what : whats)
+            if (const auto value = other_figure(run, what)) r.evals.push_back({last, what, {{reported, *value}}});
+        return r;
+    }
+    /// Evaluations that bf eval has yet to make, a command each.
+    std::vector<std::string> evaluations_missing() const {
+        std::vector<std::string> all;
+        for (const Column& c : columns_) {
+            if (c.metric != reported) continue;
+            for (const PlannedRun& run : runs_) {
+                if (other_figure(run, c.set)) continue;
+                std::string command = other_command(a_, run, c.set);
+                if (std::find(all.begin(), all.end(), command) == all.end()) all.push_back(std::move(command));
+            }
+        }
+        return all;
+    }
     const RowResults* baseline(const RowResults& r) const {
         for (const RowResults& b : rows_)
             if (b.row->name == r.row->baseline) return &b;
@@ -294,13 +331,9 @@ class Table {
     /// What the paper prints of this experiment, at its own scale.
     Cells context() const {
         std::vector<std::string> whats;
-        const auto measured_here = [this](const std::string& what) {
-            return full_ &&
-                   std::any_of(columns_.begin(), columns_.end(), [&](const Column& c) { return c.name == what; });
-        };
         for (const ExperimentRow& row : x_.full)
             for (const PaperNumber& p : row.paper)
-                if (p.confirmed && !measured_here(p.what) &&
+                if (p.confirmed && !(full_ && has_column(p.what)) &&
                     std::find(whats.begin(), whats.end(), p.what) == whats.end())
                     whats.push_back(p.what);
         Cells cells{{"row"}};
@@ -344,11 +377,10 @@ class Table {
             for (const RowResults& r : rows_) {
                 if (r.row->name != name) continue;
                 std::map<std::uint64_t, std::vector<double>> at;
-                for (const RunResult* run : r.runs) {
+                for (const RunResult& run : r.runs) {
                     std::set<std::uint64_t> steps;
-                    for (const EvalPoint& e : run->evals) steps.insert(e.step);
-                    for (const std::uint64_t s : steps)
-                        at[s].push_back(unit_of(c.metric) * run->at(s, c.metric, c.set));
+                    for (const EvalPoint& e : run.evals) steps.insert(e.step);
+                    for (const std::uint64_t s : steps) at[s].push_back(unit_of(c.metric) * run.at(s, c.metric, c.set));
                 }
                 Series s{r.row->label, colour++, {}};
                 for (const auto& [step, values] : at) {
