@@ -18,8 +18,8 @@ using Clock = std::chrono::steady_clock;
 
 /// What one step was measured to take.
 struct StepCost {
-    double image_seconds = 0, row_seconds = 0;  ///< of an image, of a queue row
-    double image_bytes = 0;                     ///< of activations
+    double step_seconds = 0, image_seconds = 0, row_seconds = 0;  ///< whatever the batch; of an image, of a queue row
+    double image_bytes = 0;                                       ///< of activations
     double parameters = 0;
 };
 
@@ -65,24 +65,28 @@ StepCost measure_step(const RunConfig& c, std::int64_t identities) {
     const Precision precision = configured(c, device);
     const double macs =
         static_cast<double>(network_macs(c.network, {.embedding_size = c.embedding_size, .image_size = c.image_size}));
-    // large networks are timed with fewer images
+    // large networks are timed with fewer images; what a step takes whatever the batch shows between two sizes
     const std::int64_t batch =
-        std::clamp<std::int64_t>(static_cast<std::int64_t>(4e9 / macs), 2, std::max<std::int64_t>(2, c.batch_size));
+        std::clamp<std::int64_t>(static_cast<std::int64_t>(1e11 / macs), 2, std::max<std::int64_t>(2, c.batch_size));
+    const std::int64_t fewer = std::max<std::int64_t>(1, batch / 4);
     const std::shared_ptr<Module> net = network_of(c, device, precision.compute);
     const Var w = Var::leaf(Init(7).normal({identities, c.embedding_size}, 0.01).to(device));
     StepCost cost;
     cost.parameters = static_cast<double>(net->parameter_count());
     const DeviceMemory& memory = device_memory(device);
     memory.reset_peak(device.index);
-    const double plain = step_seconds(c, device, *net, w, batch, 0);
+    const double seconds = step_seconds(c, device, *net, w, batch, 0);
     RunConfig no_queue = c;
     no_queue.broadface.queue = 0;
     cost.image_bytes = std::max(0.0, (static_cast<double>(memory.stats(device.index).peak) -
                                       standing_bytes(no_queue, cost.parameters, static_cast<double>(identities))) /
                                          static_cast<double>(batch));
-    cost.image_seconds = plain / static_cast<double>(batch);
-    constexpr std::int64_t rows = 256;
-    cost.row_seconds = std::max(0.0, step_seconds(c, device, *net, w, batch, rows) - plain) / rows;
+    const double seconds_fewer = step_seconds(c, device, *net, w, fewer, 0);
+    cost.image_seconds = std::clamp((seconds - seconds_fewer) / static_cast<double>(batch - fewer), 0.0,
+                                    seconds / static_cast<double>(batch));
+    cost.step_seconds = seconds - cost.image_seconds * static_cast<double>(batch);
+    constexpr std::int64_t rows = 1024;
+    cost.row_seconds = std::max(0.0, step_seconds(c, device, *net, w, fewer, rows) - seconds_fewer) / rows;
     return cost;
 }
 
@@ -117,7 +121,8 @@ std::vector<Estimate> estimate_runs(const Experiment& x, const std::vector<Plann
                                               : 1200;
         const double every = c.verbose ? static_cast<double>(c.verbose) : static_cast<double>(images) / batch;
         // an image is embedded twice, the second time mirrored; a forward pass is a third of a step
-        e.seconds = steps * (batch * cost.image_seconds + static_cast<double>(c.broadface.queue) * cost.row_seconds) +
+        e.seconds = steps * (cost.step_seconds + batch * cost.image_seconds +
+                             static_cast<double>(c.broadface.queue) * cost.row_seconds) +
                     std::ceil(steps / every) * compared * cost.image_seconds * 2 / 3;
         if (const double measured = seconds_by_ledger(run, ledger, true); measured > 0) {
             e.seconds = measured;

@@ -117,6 +117,7 @@ void print_plan(const Experiment& x, const ReproduceArguments& a, const std::vec
     const auto gib = [](double bytes) {
         return bytes < 1 << 30 ? fixed(bytes / (1 << 20), 1) + " MiB" : fixed(bytes / (1 << 30), 2) + " GiB";
     };
+    const auto duration = [](double s) { return s < 48 * 3600 ? clock_text(s) : fixed(s / (24 * 3600), 1) + " days"; };
     std::printf("%s: %s\n%s\n\n", x.name.c_str(), x.title.c_str(), x.question.c_str());
     const std::vector<Estimate> estimates = estimate_runs(x, runs, ledger);
     double seconds = 0, disk = 0;
@@ -130,8 +131,8 @@ void print_plan(const Experiment& x, const ReproduceArguments& a, const std::vec
                                   : s.state == RunState::diverged ? "diverged"
                                   : s.state == RunState::resumes  ? concat("resumes at step ", s.step)
                                                                   : "missing";
-        std::printf("  %-28s seed %-4lld %-24s %9s  %s\n", run.row->name.c_str(), static_cast<long long>(run.seed),
-                    state.c_str(), done ? "" : clock_text(e.seconds).c_str(), run.folder.c_str());
+        std::printf("  %-28s seed %-4lld %-24s %10s  %s\n", run.row->name.c_str(), static_cast<long long>(run.seed),
+                    state.c_str(), done ? "" : duration(e.seconds).c_str(), run.folder.c_str());
         const auto memory = [](const Estimate& of) { return of.standing_bytes + of.activation_bytes; };
         if (memory(e) > memory(estimates[largest])) largest = i;
         if (done) continue;
@@ -149,7 +150,7 @@ void print_plan(const Experiment& x, const ReproduceArguments& a, const std::vec
     fs::path there = fs::absolute(output_of(a));
     while (!fs::exists(there) && there.has_parent_path() && there != there.parent_path()) there = there.parent_path();
     const fs::space_info space = fs::space(there, error);
-    std::printf("time    %s, one run after the other\ndisk    %s in %s (%s free)\n", clock_text(seconds).c_str(),
+    std::printf("time    %s, one run after the other\ndisk    %s in %s (%s free)\n", duration(seconds).c_str(),
                 gib(disk).c_str(), output_of(a).c_str(),
                 error ? "?" : gib(static_cast<double>(space.available)).c_str());
     std::printf(
