@@ -34,6 +34,10 @@ void normalize_rows(Context&, T x, T y, T inverse_norm);
 void normalize_rows_dx(Context&, T y, T inverse_norm, T dy, T dx);
 void softmax_cross_entropy(Context&, T logits, T labels, T loss, T log_sum_exp);
 void softmax_cross_entropy_dx(Context&, T logits, T labels, T log_sum_exp, T dloss, T dlogits);
+void contrastive_rows(Context&, double margin, std::int64_t self, T labels, T memory_labels, T cosines, T loss);
+void newest_rows(Context&, T labels, std::int64_t first, T newest);
+void mix_prototypes(Context&, const math::PrototypeMix&, T w, T e, T newest, T y);
+void mix_prototypes_dw(Context&, const math::PrototypeMix&, T w, T newest, T dy, T dw);
 
 // conv.cpp
 void conv2d(Context&, const ConvGeometry&, ConvAlgorithm, T x, T w, T y);

@@ -1,4 +1,5 @@
 #include "bf/math/index.hpp"
+#include "bf/math/memory.hpp"
 #include "bf/math/rows.hpp"
 #include "fold.cuh"
 
@@ -88,6 +89,43 @@ void softmax_cross_entropy_dx(Context& context, const Tensor& logits, const Tens
         for_each(context, logits.numel(),
                  math::SoftmaxCrossEntropyGradient<T>{data<T>(logits), indices(labels), data<T>(log_sum_exp),
                                                       data<T>(dloss), data<T>(dlogits), logits.dim(1)});
+    });
+}
+
+void contrastive_rows(Context& context, double margin, std::int64_t self, const Tensor& labels,
+                      const Tensor& memory_labels, const Tensor& cosines, const Tensor& loss) {
+    visit_real(cosines.dtype(), "contrastive_pairs", [&]<class T>() {
+        const std::int64_t rows = cosines.dim(0), cols = cosines.dim(1);
+        const int columns = math::fold_columns_for_rows(cols);
+        fold(context, math::ceil_div(rows, columns),
+             math::ContrastiveRows<T>{columns, static_cast<T>(margin), self, indices(labels), indices(memory_labels),
+                                      data<T>(cosines), data<T>(loss), rows, cols});
+    });
+}
+
+void newest_rows(Context& context, const Tensor& labels, std::int64_t first, const Tensor& newest) {
+    for_each(context, labels.numel(), math::NewestRows{indices(labels), first, indices(newest), labels.numel()});
+}
+
+void mix_prototypes(Context& context, const math::PrototypeMix& rule, const Tensor& w, const Tensor& e,
+                    const Tensor& newest, const Tensor& y) {
+    visit_real(w.dtype(), "mix_prototypes", [&]<class T>() {
+        const std::int64_t rows = w.dim(0), cols = w.dim(1);
+        const int columns = math::fold_columns_for_rows(cols);
+        fold(context, math::ceil_div(rows, columns),
+             math::MixPrototypes<T>{columns, rule, data<T>(w), data<T>(e), indices(newest), data<T>(y), rows, cols,
+                                    e.dim(0)});
+    });
+}
+
+void mix_prototypes_dw(Context& context, const math::PrototypeMix& rule, const Tensor& w, const Tensor& newest,
+                       const Tensor& dy, const Tensor& dw) {
+    visit_real(w.dtype(), "mix_prototypes", [&]<class T>() {
+        const std::int64_t rows = w.dim(0), cols = w.dim(1);
+        const int columns = math::fold_columns_for_rows(cols);
+        fold(context, math::ceil_div(rows, columns),
+             math::MixPrototypesGradient<T>{columns, rule, data<T>(w), indices(newest), data<T>(dy), data<T>(dw), rows,
+                                            cols});
     });
 }
 

@@ -32,6 +32,8 @@
 #include "bf/optim/broadface.hpp"
 #include "bf/optim/optimizer.hpp"
 #include "bf/optim/schedule.hpp"
+#include "bf/optim/vpl.hpp"
+#include "bf/optim/xbm.hpp"
 #include "bf/train/embed.hpp"
 #include "bf/train/trainer.hpp"
 #include "bf/train/upload.hpp"

@@ -12,6 +12,7 @@
 #include "bf/math/channels.hpp"
 #include "bf/math/index.hpp"
 #include "bf/math/map.hpp"
+#include "bf/math/memory.hpp"
 #include "bf/math/multi_tensor.hpp"
 #include "bf/math/norm.hpp"
 #include "bf/math/pool.hpp"
@@ -607,6 +608,72 @@ TEST(MultiTensor, NormsAndClipFactors) {
             }
         }
     }
+}
+
+Tensor numbers(std::vector<std::int64_t> values) {
+    return Tensor::from<std::int64_t>(values, {static_cast<std::int64_t>(values.size())});
+}
+
+TEST(Memory, ContrastiveRows) {
+    for (const DType dtype : {DType::f32, DType::f64})
+        for (const std::int64_t cols : {1, 6, 33, 1500})
+            for (const std::int64_t self : {math::no_self, std::int64_t{-2}, std::int64_t{0}, cols - 1}) {
+                const std::int64_t rows = 5;
+                Tensor labels = Tensor::empty({rows}, {.dtype = DType::i64}),
+                       past = Tensor::empty({cols}, labels.options());
+                for (std::int64_t i = 0; i < rows; ++i) labels.data<std::int64_t>()[i] = i % 3;
+                for (std::int64_t i = 0; i < cols; ++i) past.data<std::int64_t>()[i] = i % 4;
+                const Tensor cosines = draw({rows, cols}, dtype), want = cosines.clone(), loss = draw({rows}, dtype, 1),
+                             want_loss = loss.clone();
+                bf::cpu_table().contrastive_rows(cpu, 0.3, self, labels, past, want, want_loss);
+                const auto run = [&]<class T>() {
+                    const int columns = math::fold_columns_for_rows(cols);
+                    fold(math::ceil_div(rows, columns),
+                         math::ContrastiveRows<T>{columns, static_cast<T>(0.3), self, labels.data<std::int64_t>(),
+                                                  past.data<std::int64_t>(), cosines.data<T>(), loss.data<T>(), rows,
+                                                  cols});
+                };
+                dtype == DType::f32 ? run.operator()<float>() : run.operator()<double>();
+                expect_same_bits(cosines, want, "slopes");
+                expect_close(loss, want_loss, dtype == DType::f32 ? 2e-6 : 1e-13, "losses");
+            }
+}
+
+TEST(Memory, NewestRows) {
+    const Tensor labels = numbers({2, 0, 2, 3, 0, 2}), got = numbers({7, 7, 7, 7, 7}), want = got.clone();
+    for_each(6, math::NewestRows{labels.data<std::int64_t>(), 100, got.data<std::int64_t>(), 6});
+    bf::cpu_table().newest_rows(cpu, labels, 100, want);
+    expect_same_bits(got, want, "newest");
+    expect_same_bits(got, numbers({104, 7, 105, 103, 7}), "newest");
+}
+
+TEST(Memory, MixedPrototypesAndTheirGradientInPlace) {
+    for (const DType dtype : {DType::f32, DType::f64})
+        for (const std::int64_t cols : {1, 7, 130, 1500}) {
+            const Tensor w = draw({5, cols}, dtype), e = draw({3, cols}, dtype, 1), dy = draw({5, cols}, dtype, 2),
+                         newest = numbers({11, -1, 9, 8, 10}), y = like(w), want = like(w), dw = dy.clone(),
+                         want_dw = like(w);
+            const math::PrototypeMix rule{0.15, 9};
+            bf::cpu_table().mix_prototypes(cpu, rule, w, e, newest, want);
+            bf::cpu_table().mix_prototypes_dw(cpu, rule, w, newest, dy, want_dw);
+            const auto run = [&]<class T>() {
+                const int columns = math::fold_columns_for_rows(cols);
+                fold(math::ceil_div(5, columns),
+                     math::MixPrototypes<T>{columns, rule, w.data<T>(), e.data<T>(), newest.data<std::int64_t>(),
+                                            y.data<T>(), 5, cols, 3});
+                fold(math::ceil_div(5, columns),
+                     math::MixPrototypesGradient<T>{columns, rule, w.data<T>(), newest.data<std::int64_t>(),
+                                                    dw.data<T>(), dw.data<T>(), 5, cols});
+            };
+            dtype == DType::f32 ? run.operator()<float>() : run.operator()<double>();
+            const double tolerance = dtype == DType::f32 ? 2e-6 : 1e-13;
+            expect_close(y, want, tolerance, "prototypes");
+            expect_close(dw, want_dw, tolerance, "gradient");
+            for (const std::int64_t old : {1, 3}) {
+                expect_same_bits(y.rows(old, old + 1).clone(), w.rows(old, old + 1).clone(), "a class without a row");
+                expect_same_bits(dw.rows(old, old + 1).clone(), dy.rows(old, old + 1).clone(), "its gradient");
+            }
+        }
 }
 
 }  // namespace

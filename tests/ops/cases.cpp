@@ -4,6 +4,7 @@
 
 #include "bf/ops/conv.hpp"
 #include "bf/ops/linalg.hpp"
+#include "bf/ops/memory.hpp"
 #include "bf/ops/norm.hpp"
 #include "bf/ops/pointwise.hpp"
 #include "bf/ops/pool.hpp"
@@ -69,6 +70,33 @@ Var norm_add(In in, bool train) {
                                    {.residual = in[3]});
 }
 
+/// A constant [rows, cols] of the same numbers at each call, on the device and in the dtype of `like`.
+Tensor past(std::int64_t rows, std::int64_t cols, const Var& like) {
+    Tensor t = Tensor::empty({rows, cols}, {.dtype = DType::f64});
+    Rng rng(7, Stream::test, 31);
+    for (double& v : t.span<double>()) v = static_cast<double>(rng.normal());
+    return converted(t, like.value().dtype(), Format::plain).to(like.value().device());
+}
+std::vector<std::int64_t> counted(std::int64_t n, std::int64_t classes) {
+    std::vector<std::int64_t> values;
+    for (std::int64_t i = 0; i < n; ++i) values.push_back((3 * i + i / classes) % classes);
+    return values;
+}
+/// Pairs of a batch with a memory of `held` rows, `block` at a time.
+Var pairs(In in, std::int64_t held, const ContrastiveOptions& options, std::int64_t self = -1) {
+    const std::int64_t classes = 4;
+    return contrastive_pairs(in[0], labels(counted(in[0].shape()[0], classes), in[0]),
+                             {past(held, in[0].shape()[1], in[0]), labels(counted(held, classes), in[0]), self},
+                             options);
+}
+/// Classes 0 and 3 have new rows in a ring of 5, class 1 an old one, the others none.
+Var mixed(In in, double lambda) {
+    std::vector<std::int64_t> newest(static_cast<std::size_t>(in[0].shape()[0]), -1);
+    newest[0] = 14;
+    if (newest.size() > 3) newest[1] = 10, newest[3] = 12;
+    return mix_prototypes(in[0], {past(5, in[0].shape()[1], in[0]), labels(newest, in[0]), 11}, lambda);
+}
+
 // clang-format off
 std::vector<Case> make_cases() {
     const Shape odd{3, 5, 7}, one{1}, empty{0, 4};
@@ -126,6 +154,17 @@ std::vector<Case> make_cases() {
     row(no_bf16({"normalize_rows", "size 1", {{{1, 1}, Draw::positive}}, [](In x) { return normalize_rows(x[0]); }}));
     row(no_bf16({"softmax_cross_entropy", "odd", {{{4, 7}}}, [](In x) { return softmax_cross_entropy(x[0], labels({6, 0, 3, 3}, x[0])); }}));
     row(no_bf16({"softmax_cross_entropy", "one class", {{{2, 1}}}, [](In x) { return softmax_cross_entropy(x[0], labels({0, 0}, x[0])); }}));
+
+    // memories
+    row(no_bf16({"contrastive_pairs", "odd", {{{5, 3}}}, [](In x) { return pairs(x, 11, {.margin = 0.2, .weight = 0.7}); }}));
+    row(no_bf16({"contrastive_pairs", "several blocks", {{{7, 5}}}, [](In x) { return pairs(x, 23, {.batch_total = 10, .block = 4}); }}));
+    row(no_bf16({"contrastive_pairs", "rows left out", {{{7, 5}}}, [](In x) { return pairs(x, 13, {.margin = -0.5, .block = 5}, 3); }}));
+    row(no_bf16({"contrastive_pairs", "long rows", {{{3, 300}}}, [](In x) { return pairs(x, 700, {.margin = 0.01}); }}));
+    row(no_bf16({"contrastive_pairs", "size 1", {{{1, 1}, Draw::positive}}, [](In x) { return pairs(x, 1, {}); }}));
+    row(no_bf16({"contrastive_pairs", "no memory", {{{3, 4}}}, [](In x) { return pairs(x, 0, {}); }, 1e-5, 1e-5, false}));
+    row(no_bf16({"mix_prototypes", "odd", {{{6, 7}}}, [](In x) { return mixed(x, 0.15); }}));
+    row(no_bf16({"mix_prototypes", "long rows", {{{5, 300}}}, [](In x) { return mixed(x, 0.6); }}));
+    row(no_bf16({"mix_prototypes", "size 1", {{{1, 1}, Draw::positive}}, [](In x) { return mixed(x, 0.15); }}));
 
     // images
     auto conv = [&](const std::string& note, Shape x, Shape w, Conv2dOptions o, Format format = Format::nhwc) {

@@ -279,11 +279,16 @@ INSTANTIATE_TEST_SUITE_P(Rows, Bf16Case, ::testing::ValuesIn(bf16_cases()), case
 TEST(Table, EveryOpHasARow) {
     std::set<std::string> rows;
     for (const Case& c : bf::proof::cases()) rows.insert(c.op);
-    std::set<std::string> wanted{
-        "reshape",    "flatten",          "to_format",       "cast",           "gather_rows",
-        "dropout",    "matmul",           "linear",          "normalize_rows", "softmax_cross_entropy",
-        "conv2d",     "batch_norm_train", "batch_norm_eval", "prelu",          "max_pool2d",
-        "avg_pool2d", "global_avg_pool"};
+    std::set<std::string> wanted{"reshape",         "flatten",
+                                 "to_format",       "cast",
+                                 "gather_rows",     "dropout",
+                                 "matmul",          "linear",
+                                 "normalize_rows",  "softmax_cross_entropy",
+                                 "conv2d",          "batch_norm_train",
+                                 "batch_norm_eval", "prelu",
+                                 "max_pool2d",      "avg_pool2d",
+                                 "global_avg_pool", "contrastive_pairs",
+                                 "mix_prototypes"};
 #define BF_NAME(name, Functor) wanted.insert(#name);
     BF_UNARY_OPS(BF_NAME)
     BF_BINARY_OPS(BF_NAME)

@@ -2,6 +2,7 @@
 #include "bf/nn/init.hpp"
 #include "device.hpp"
 #include "golden_steps.hpp"
+#include "memory_steps.hpp"
 
 namespace {
 
@@ -15,6 +16,12 @@ TEST_F(GpuBroadFace, GoldenMargins) { broadface_golden::run_golden_margins(test_
 TEST_F(GpuBroadFace, GoldenMarginsBeyondTheGuard) { broadface_golden::run_golden_beyond_the_guard(test_device); }
 TEST_F(GpuBroadFace, GoldenStepsInF64) { broadface_golden::run_golden_steps(DType::f64, test_device); }
 TEST_F(GpuBroadFace, GoldenStepsInF32) { broadface_golden::run_golden_steps(DType::f32, test_device); }
+TEST_F(GpuBroadFace, GoldenXbm) {
+    for (const DType dtype : {DType::f64, DType::f32}) memory_golden::run_golden_xbm(dtype, test_device);
+}
+TEST_F(GpuBroadFace, GoldenVpl) {
+    for (const DType dtype : {DType::f64, DType::f32}) memory_golden::run_golden_vpl(dtype, test_device);
+}
 
 /// Rows of labels that come again, pushed past the end of the ring.
 void push_some(BroadFace& broad, bf::Device device) {

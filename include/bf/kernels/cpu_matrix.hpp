@@ -167,4 +167,73 @@ inline void softmax_cross_entropy_dx(Context&, const Tensor& logits, const Tenso
     });
 }
 
+inline void contrastive_rows(Context&, double margin, std::int64_t self, const Tensor& labels,
+                             const Tensor& memory_labels, const Tensor& cosines, const Tensor& loss) {
+    visit_real(cosines.dtype(), "contrastive_pairs", [&]<class T>() {
+        const std::int64_t rows = cosines.dim(0), cols = cosines.dim(1);
+        const math::ContrastiveRows<T> f{1,
+                                         static_cast<T>(margin),
+                                         self,
+                                         labels.data<std::int64_t>(),
+                                         memory_labels.data<std::int64_t>(),
+                                         cosines.data<T>(),
+                                         loss.data<T>(),
+                                         rows,
+                                         cols};
+        parallel_for(rows, row_grain(cols), [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t r = begin; r < end; ++r) f.loss[r] += f.share(r, 0, 1);
+        });
+    });
+}
+
+inline void newest_rows(Context&, const Tensor& labels, std::int64_t first, const Tensor& newest) {
+    const std::int64_t* label = labels.data<std::int64_t>();
+    for (std::int64_t i = 0; i < labels.numel(); ++i) newest.data<std::int64_t>()[label[i]] = first + i;
+}
+
+inline void mix_prototypes(Context&, const math::PrototypeMix& rule, const Tensor& w, const Tensor& e,
+                           const Tensor& newest, const Tensor& y) {
+    visit_real(w.dtype(), "mix_prototypes", [&]<class T>() {
+        using Row = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
+        const std::int64_t rows = w.dim(0), cols = w.dim(1);
+        const math::MixPrototypes<T> f{1,           rule, w.data<T>(), e.data<T>(), newest.data<std::int64_t>(),
+                                       y.data<T>(), rows, cols,        e.dim(0)};
+        parallel_for(rows, row_grain(cols), [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t r = begin; r < end; ++r) {
+                const Row from(f.w + r * cols, cols);
+                Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>> to(f.y + r * cols, cols);
+                if (const T* memory = f.memory_of(r)) {
+                    const Row past(memory, cols);
+                    const auto by = rule.factors<T>(from.square().sum(), past.square().sum());
+                    to = by.w * from + by.e * past;
+                } else {
+                    to = from;
+                }
+            }
+        });
+    });
+}
+
+inline void mix_prototypes_dw(Context&, const math::PrototypeMix& rule, const Tensor& w, const Tensor& newest,
+                              const Tensor& dy, const Tensor& dw) {
+    visit_real(w.dtype(), "mix_prototypes", [&]<class T>() {
+        using Row = Eigen::Map<const Eigen::Array<T, Eigen::Dynamic, 1>>;
+        const std::int64_t rows = w.dim(0), cols = w.dim(1);
+        const math::MixPrototypesGradient<T> f{
+            1, rule, w.data<T>(), newest.data<std::int64_t>(), dy.data<T>(), dw.data<T>(), rows, cols};
+        parallel_for(rows, row_grain(cols), [&](std::int64_t begin, std::int64_t end) {
+            for (std::int64_t r = begin; r < end; ++r) {
+                const Row from(f.w + r * cols, cols), g(f.dy + r * cols, cols);
+                Eigen::Map<Eigen::Array<T, Eigen::Dynamic, 1>> to(f.dw + r * cols, cols);
+                if (f.mixed(r)) {
+                    const auto by = rule.gradient_factors<T>(from.square().sum(), (from * g).sum());
+                    to = by.w * g + by.e * from;
+                } else {
+                    to = g;
+                }
+            }
+        });
+    });
+}
+
 }  // namespace bf::cpu

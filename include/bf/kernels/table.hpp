@@ -5,6 +5,7 @@
 #include "bf/kernels/conv.hpp"
 #include "bf/kernels/update.hpp"
 #include "bf/math/compensation.hpp"
+#include "bf/math/memory.hpp"
 #include "bf/math/pointwise.hpp"
 #include "bf/math/reduce.hpp"
 #include "bf/math/update.hpp"
@@ -46,6 +47,13 @@ struct KernelTable {
     void (*normalize_rows_dx)(Context&, T y, T inverse_norm, T dy, T dx);
     void (*softmax_cross_entropy)(Context&, T logits, T labels, T loss, T log_sum_exp);  ///< row by row
     void (*softmax_cross_entropy_dx)(Context&, T logits, T labels, T log_sum_exp, T dloss, T dlogits);
+
+    // memories of past embeddings (math/memory.hpp)
+    void (*contrastive_rows)(Context&, double margin, std::int64_t self, T labels, T memory_labels, T cosines,
+                             T loss);  ///< cosines [B, n] become slopes; loss [B] += the row's pairs, itself left out
+    void (*newest_rows)(Context&, T labels, std::int64_t first, T newest);  ///< newest[labels[i]] = first + i, in order
+    void (*mix_prototypes)(Context&, const math::PrototypeMix&, T w, T e, T newest, T y);
+    void (*mix_prototypes_dw)(Context&, const math::PrototypeMix&, T w, T newest, T dy, T dw);  ///< dw may be dy
 
     // images
     void (*conv2d)(Context&, const ConvGeometry&, ConvAlgorithm, T x, T w, T y);
@@ -95,7 +103,8 @@ struct KernelTable {
     entry(binary_dz) entry(dropout) entry(reduce) entry(reduce_dx)
 #define BF_MATRIX_KERNELS(entry) \
     entry(gemm) entry(broadcast_rows) entry(gather_rows) entry(scatter_add_rows) entry(normalize_rows) \
-    entry(normalize_rows_dx) entry(softmax_cross_entropy) entry(softmax_cross_entropy_dx)
+    entry(normalize_rows_dx) entry(softmax_cross_entropy) entry(softmax_cross_entropy_dx) entry(contrastive_rows) \
+    entry(newest_rows) entry(mix_prototypes) entry(mix_prototypes_dw)
 #define BF_CONV_KERNELS(entry) entry(conv2d) entry(conv2d_dx) entry(conv2d_dw)
 #define BF_NORM_KERNELS(entry) \
     entry(batch_norm_train) entry(inverse_std) entry(batch_norm_eval) entry(batch_norm_train_dx) \

@@ -63,6 +63,22 @@ class BroadFace {
         return {rows.embeddings, rows.labels, used};
     }
 
+    /// Newest rows that may be used at a step: all but those left out by start, ramp and age.
+    std::int64_t usable(std::uint64_t step) const {
+        if (options_.queue == 0 || step < options_.start_step) return 0;
+        std::int64_t rows = size();
+        if (options_.ramp_steps > 0 && step - options_.start_step < options_.ramp_steps)
+            rows = std::min(rows, options_.queue * static_cast<std::int64_t>(step - options_.start_step + 1) /
+                                      static_cast<std::int64_t>(options_.ramp_steps + 1));
+        if (options_.age_limit > 0) {
+            const auto limit = static_cast<std::int64_t>(options_.age_limit);
+            std::int64_t young = 0;
+            while (young < rows && queue_.age_of(queue_.sequence() - 1 - young, step) <= limit) ++young;
+            rows = young;
+        }
+        return rows;
+    }
+
     /// Takes in embeddings e [B, D] with the rows of w that belong to labels [B]; call it before w is updated.
     /// indices [B] i64 name the images and are only kept for telemetry.
     void push(const Tensor& e, const Tensor& labels, const Tensor& w, std::uint64_t step, const Tensor& indices = {}) {
@@ -174,21 +190,6 @@ class BroadFace {
                                       ring.labels.clone(), queue_.capacity()};
         if (options_.compensate) compensate(ring, w, memory.embeddings);
         return memory;
-    }
-    /// Newest rows that may be used at a step.
-    std::int64_t usable(std::uint64_t step) const {
-        if (options_.queue == 0 || step < options_.start_step) return 0;
-        std::int64_t rows = size();
-        if (options_.ramp_steps > 0 && step - options_.start_step < options_.ramp_steps)
-            rows = std::min(rows, options_.queue * static_cast<std::int64_t>(step - options_.start_step + 1) /
-                                      static_cast<std::int64_t>(options_.ramp_steps + 1));
-        if (options_.age_limit > 0) {
-            const auto limit = static_cast<std::int64_t>(options_.age_limit);
-            std::int64_t young = 0;
-            while (young < rows && queue_.age_of(queue_.sequence() - 1 - young, step) <= limit) ++young;
-            rows = young;
-        }
-        return rows;
     }
     /// e* of rows towards w into out [n, D]; out may be the rows' embeddings.
     void compensate(const QueueRows& rows, const Tensor& w, const Tensor& out) const {

@@ -79,6 +79,8 @@ class EmbeddingQueue {
                  " rows");
         return {embeddings_, weights_, labels_, steps_, indices_};
     }
+    /// Embeddings by slot, [capacity, D]: row s lies in slot s % capacity. The tensor shares the ring's memory.
+    const Tensor& slots() const { return embeddings_; }
     /// The newest n rows.
     QueueRows newest(std::int64_t n, bool with_weights = true) const {
         QueueRows out = empty_rows(n, with_weights);

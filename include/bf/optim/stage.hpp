@@ -1,12 +1,14 @@
 #pragma once
 #include <span>
+#include <string>
 
 #include "bf/autograd/parameter.hpp"
 #include "bf/ops/margin_softmax.hpp"
 
 namespace bf {
 
-/// What a stage sees after the forward pass of one micro-batch, and may change: the classifier's memory.
+/// What a stage sees after the forward pass of one micro-batch, and may change: the classifier's memory, the classifier
+/// that the loss sees, and what is added to the encoder's loss.
 struct ForwardState {
     std::uint64_t step;  ///< optimizer steps done
     int micro_batch;     ///< 0 for the first of the step
@@ -15,6 +17,10 @@ struct ForwardState {
     Tensor indices;      ///< [B] i64 places in the dataset; may be undefined
     Var weight;          ///< W [K, D]
     ClassifierMemory memory;
+    Var encoded{};                 ///< the embeddings with their graph
+    Var classifier{};              ///< W [K, D] as the loss sees it: a function of weight, or weight itself
+    Var extra_loss{};              ///< added to L_enc; undefined: nothing is
+    std::int64_t batch_total = 0;  ///< rows of the whole step; 0: those of this pass
 };
 
 /// What a stage sees around the update: before_step with the gradients ready and W unmoved, after_step with W moved.
@@ -54,6 +60,19 @@ std::uint64_t stage_replay_key(const S& stage, std::uint64_t step) {
     if constexpr (requires { stage.replay_key(step); }) return stage.replay_key(step);
     return offers_replay_key(stage) ? 1 : 0;
 }
+/// A stage's state under names of its own, and the same without them: what does not begin with `prefix` is left out.
+inline StateDict prefixed(const std::string& prefix, const StateDict& state) {
+    StateDict all;
+    for (const auto& [name, tensor] : state) all[prefix + name] = tensor;
+    return all;
+}
+inline StateDict without_prefix(const std::string& prefix, const StateDict& state) {
+    StateDict some;
+    for (const auto& [name, tensor] : state)
+        if (name.rfind(prefix, 0) == 0) some[name.substr(prefix.size())] = tensor;
+    return some;
+}
+
 template <class S>
 StateDict save_stage(const S& stage) {
     if constexpr (requires { stage.save_state(); }) return stage.save_state();

@@ -9,6 +9,7 @@
 #include "bf/core/readback.hpp"
 #include "bf/nn/module.hpp"
 #include "bf/ops/margin_softmax.hpp"
+#include "bf/ops/pointwise.hpp"
 #include "bf/optim/optimizer.hpp"
 #include "bf/optim/schedule.hpp"
 #include "bf/optim/stage.hpp"
@@ -28,6 +29,7 @@ struct StepReport {
     double accuracy = 0;         ///< share of the batch whose own class has the largest cosine
     double lr = 0;
     double gradient_norm = 0;  ///< 0 unless it was asked for or clipped
+    double extra_loss = 0;     ///< what stages added to the encoder's loss (ForwardState::extra_loss); not in `loss`
 };
 
 /// Options of a Trainer.
@@ -47,7 +49,7 @@ class PendingStep {
     template <class... Stages>
     friend class Trainer;
     StepReport report_;
-    std::size_t micro_batches_ = 0;
+    std::size_t micro_batches_ = 0, extra_losses_ = 0;
     std::int64_t batch_total_ = 0;
     std::unique_ptr<Readback> values_;
 };
@@ -75,6 +77,7 @@ class Trainer {
         for (const TrainBatch& b : micro_batches) pending.batch_total_ += b.labels.numel();
         net_.train();
         const Work& work = run(micro_batches);
+        pending.extra_losses_ = work.scalars.size() - 3 * micro_batches.size();
         pending.values_ = take_readback();
         // on the host looking costs nothing: before a stage takes the step's rows in and the parameters move
         if (device() == cpu_device) {
@@ -155,7 +158,7 @@ class Trainer {
     /// What forward and backward passes of a step leave.
     struct Work {
         std::vector<ForwardState> forwards;
-        std::vector<Tensor> scalars;  ///< loss, classifier loss and correct rows of each micro-batch
+        std::vector<Tensor> scalars;  ///< loss, classifier loss and correct rows of each micro-batch; extra losses
     };
     /// A step that was captured, with the memory that it reads and writes.
     struct Captured {
@@ -171,6 +174,7 @@ class Trainer {
     /// Queues forward and backward passes: the gradients lie in the parameters afterwards.
     Work compute(std::span<const TrainBatch> micro_batches) {
         Work work;
+        std::vector<Tensor> extra;
         std::int64_t batch_total = 0;
         for (const TrainBatch& b : micro_batches) batch_total += b.labels.numel();
         optimizer_.zero_grad();
@@ -184,19 +188,26 @@ class Trainer {
                                  .labels = batch.labels,
                                  .indices = batch.indices,
                                  .weight = w_,
-                                 .memory = {}};
+                                 .memory = {},
+                                 .encoded = e,
+                                 .classifier = w_,
+                                 .batch_total = batch_total};
             each_stage([&](auto& stage) { run_after_forward(stage, forward); });
-            const MarginSoftmaxResult loss = margin_softmax(e, w_, batch.labels,
+            const MarginSoftmaxResult loss = margin_softmax(e, forward.classifier, batch.labels,
                                                             {.margin = options_.margin,
                                                              .batch_total = batch_total,
                                                              .memory = forward.memory,
                                                              .products = options_.products,
                                                              .kept_bytes = options_.kept_bytes});
-            backward(loss.loss);
-            forward.memory = {};  // its rows are not needed any more
+            const bool more = forward.extra_loss.value().defined();
+            if (more) extra.push_back(forward.extra_loss.value());
+            backward(more ? loss.loss + forward.extra_loss : loss.loss);
+            forward.memory = {};  // its rows are not needed any more, nor is what is left of the graph
+            forward.encoded = forward.classifier = forward.extra_loss = Var();
             work.forwards.push_back(forward);
             work.scalars.insert(work.scalars.end(), {loss.loss.value(), loss.classifier_loss, loss.correct});
         }
+        work.scalars.insert(work.scalars.end(), extra.begin(), extra.end());
         return work;
     }
 
@@ -292,10 +303,13 @@ class Trainer {
             correct += values[3 * m + 2];
         }
         report.accuracy = correct / static_cast<double>(pending.batch_total_);
-        if (values.size() > 3 * pending.micro_batches_) report.gradient_norm = values.back();
-        if (!std::isfinite(report.loss) || !std::isfinite(report.classifier_loss))
+        const std::size_t losses = 3 * pending.micro_batches_ + pending.extra_losses_;
+        for (std::size_t i = 3 * pending.micro_batches_; i < losses; ++i) report.extra_loss += values[i];
+        if (values.size() > losses) report.gradient_norm = values.back();
+        if (!std::isfinite(report.loss + report.extra_loss) || !std::isfinite(report.classifier_loss))
             fail(ErrorCode::diverged, "trainer", "loss is not finite at step ", report.step, "; got encoder ",
-                 report.loss, ", classifier ", report.classifier_loss, "; hint: a lower lr, a warm-up, or clip_norm");
+                 report.loss + report.extra_loss, ", classifier ", report.classifier_loss,
+                 "; hint: a lower lr, a warm-up, or clip_norm");
         if (!std::isfinite(report.gradient_norm))
             fail(ErrorCode::diverged, "trainer", "gradient norm is not finite at step ", report.step,
                  "; hint: a lower lr, a warm-up, or clip_norm");
