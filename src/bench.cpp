@@ -179,6 +179,8 @@ Measured bench_training(const BenchArguments& a, const RunConfig& c, Device devi
     const std::shared_ptr<Module> net = network_of(c, device, precision.compute);
     const Var w = Var::leaf(init.normal({identities, c.embedding_size}, 0.01).to(device));
     const std::unique_ptr<Optimizer> optimizer = optimizer_of(c, *net, w);
+    BF_CHECK(c.memory == "broadface", "bench", "a training step is measured plain or with broadface; got memory = \"",
+             c.memory, "\"; hint: --set memory=broadface, or --mode inference");
     BroadFace broad(broadface_options({.queue = c.broadface.queue, .compensate = c.broadface.compensate}),
                     c.embedding_size, DType::f32, device);
     if (c.broadface.queue > 0)  // full from the first step

@@ -52,4 +52,27 @@ BroadFaceOptions broadface_options(const BroadFaceConfig& b) {
             .overwrite = b.overwrite};
 }
 
+XbmOptions xbm_options(const RunConfig& c) {
+    if (c.memory != "xbm") return {.queue = 0};
+    return {.queue = c.xbm.queue,
+            .weight = c.xbm.weight,
+            .margin = c.xbm.margin,
+            .start_step = static_cast<std::uint64_t>(c.xbm.start_step),
+            .compensate = c.xbm.compensate};
+}
+
+VplOptions vpl_options(const RunConfig& c) {
+    if (c.memory != "vpl") return {.queue = 0};
+    // not in whole numbers: the product of two large ones has no room
+    const double all = static_cast<double>(c.vpl.age_limit) * static_cast<double>(c.batch_size * c.gradient_acc);
+    BF_CHECK(c.vpl.queue > 0 || (all >= 1 && all <= 1e8), "vpl.queue",
+             "0 stands for age_limit times the images of a "
+             "step; got ",
+             all, " rows, want 1..1e+08; hint: vpl.queue = ROWS");
+    return {.queue = c.vpl.queue > 0 ? c.vpl.queue : static_cast<std::int64_t>(all),
+            .lambda = c.vpl.lambda,
+            .age_limit = static_cast<std::uint64_t>(c.vpl.age_limit),
+            .start_step = static_cast<std::uint64_t>(c.vpl.start_step)};
+}
+
 }  // namespace bf::program

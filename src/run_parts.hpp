@@ -5,6 +5,8 @@
 #include "bf/optim/broadface.hpp"
 #include "bf/optim/optimizer.hpp"
 #include "bf/optim/schedule.hpp"
+#include "bf/optim/vpl.hpp"
+#include "bf/optim/xbm.hpp"
 #include "bf/train/config.hpp"
 #include "model.hpp"
 
@@ -17,5 +19,8 @@ Precision configured(const RunConfig& config, Device device);
 std::unique_ptr<Optimizer> optimizer_of(const RunConfig& config, const Module& net, const Var& w);
 Schedule schedule_of(const RunConfig& config, std::uint64_t steps_per_epoch, std::uint64_t total);
 BroadFaceOptions broadface_options(const BroadFaceConfig& config);
+/// Those of a memory that the key `memory` does not name have no queue.
+XbmOptions xbm_options(const RunConfig& config);
+VplOptions vpl_options(const RunConfig& config);
 
 }  // namespace bf::program

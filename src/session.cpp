@@ -195,7 +195,10 @@ class Session {
           per_epoch_(std::max<std::uint64_t>(1, loader_.batches_per_epoch() / micro_)),
           total_(config_.num_step ? static_cast<std::uint64_t>(config_.num_step)
                                   : per_epoch_ * static_cast<std::uint64_t>(config_.num_epoch)),
-          broad_(broadface_options(config_.broadface), config_.embedding_size, DType::f32, device_),
+          broad_(config_.memory == "broadface" ? broadface_options(config_.broadface) : BroadFaceOptions{.queue = 0},
+                 config_.embedding_size, DType::f32, device_),
+          xbm_(xbm_options(config_), config_.embedding_size, DType::f32, device_),
+          vpl_(vpl_options(config_), config_.embedding_size, DType::f32, device_),
           trainer_(*net_, w_, *optimizer_,
                    {.margin = margin_of(config_),
                     .schedule = schedule_of(config_, per_epoch_, total_),
@@ -203,7 +206,7 @@ class Session {
                     .products = precision_.compute,
                     .kept_bytes = kept_bytes_of(config_),
                     .graph = config_.cuda_graph},
-                   broad_),
+                   broad_, xbm_, vpl_),
           upload_(device_),
           silent_(nullptr),
           progress_(options.progress ? *options.progress : silent_, options.terminal) {
@@ -216,11 +219,12 @@ class Session {
         bad_ = loader_.bad_images();
         char facts[256];
         std::snprintf(facts, sizeof facts,
-                      "%s (%.1f M parameters) on %s in %s, %lld identities, %lld images, queue %lld, %llu steps",
+                      "%s (%.1f M parameters) on %s in %s, %lld identities, %lld images, %squeue %lld, %llu steps",
                       config_.network.c_str(), 1e-6 * static_cast<double>(net_->parameter_count()),
                       device_.name().c_str(), precision_.name.c_str(), static_cast<long long>(data_->identities()),
-                      static_cast<long long>(data_->size()), static_cast<long long>(config_.broadface.queue),
-                      static_cast<unsigned long long>(total_));
+                      static_cast<long long>(data_->size()),
+                      config_.memory == "broadface" ? "" : (config_.memory + " with ").c_str(),
+                      static_cast<long long>(rows().queue().capacity()), static_cast<unsigned long long>(total_));
         progress_.line(facts);
     }
 
@@ -272,6 +276,10 @@ class Session {
         std::size_t bad_images;  ///< so far
     };
 
+    /// The rows of the memory that the run uses.
+    const BroadFace& rows() const {
+        return config_.memory == "xbm" ? xbm_.rows() : config_.memory == "vpl" ? vpl_.rows() : broad_;
+    }
     /// Steps that may be under way while the next one is queued; the host waits for itself at once.
     std::size_t steps_ahead() const { return device_ == cpu_device ? 0 : 2; }
 
@@ -287,7 +295,7 @@ class Session {
         }
         warn_of_bad_images();
         PendingStep step = trainer_.launch(upload_(batches));
-        pending_.push_back({std::move(step), batches.back().epoch, meter, broad_.size(), bad_.size()});
+        pending_.push_back({std::move(step), batches.back().epoch, meter, rows().size(), bad_.size()});
         if (const std::string& note = trainer_.graph_note(); !note.empty() && !graph_note_shown_) {
             progress_.line("cuda_graph: steps run without a graph: " + note);
             graph_note_shown_ = true;
@@ -328,9 +336,12 @@ class Session {
                              .put("loader_images_per_s", meter_.possible(config_.num_workers))
                              .put("queue", static_cast<double>(queued.queue))
                              .put("bad_images", static_cast<double>(queued.bad_images)));
+        if (config_.memory == "xbm")
+            add(report.step,
+                Record("pairs").put("step", static_cast<double>(report.step)).put("loss", report.extra_loss));
         list_bad_images();
         progress_.show({report.step, total_, queued.epoch, loss() / n, report.lr, speed, meter_.wait / span,
-                        queued.queue, config_.broadface.queue, meter_.possible(config_.num_workers),
+                        queued.queue, rows().queue().capacity(), meter_.possible(config_.num_workers),
                         meter_.loader_bound(span)});
         timed_seconds_ += span;
         std::fill_n(sums_.data<double>(), 4, 0.0);
@@ -410,8 +421,10 @@ class Session {
         BF_CHECK_DATA(metadata["bf.dataset"] == data_facts_, name, "the training images are not those of the run; got ",
                       data_facts_, ", want ", metadata["bf.dataset"],
                       "; hint: put the images back, or start a new run");
-        check_range(state, "queue.indices", -1, data_->size(), name);  // -1: unknown
-        check_range(state, "queue.labels", 0, data_->identities(), name);
+        for (const std::string memory : {"", "xbm.", "vpl."}) {
+            check_range(state, memory + "queue.indices", -1, data_->size(), name);  // -1: unknown
+            check_range(state, memory + "queue.labels", 0, data_->identities(), name);
+        }
         trainer_.load_state(state);
         const Tensor at = Tensor::zeros({2}, {.dtype = DType::i64}), length = Tensor::zeros({1}, at.options()),
                      seconds = Tensor::zeros({1}, {.dtype = DType::f64});
@@ -472,24 +485,24 @@ class Session {
         }
         // all sets at once: one that was stopped leaves no record
         for (const Verification& v : last_) add(trainer_.steps(), v.record(trainer_.steps()));
-        if (config_.broadface.queue > 0) add(trainer_.steps(), queue_record());
+        if (rows().queue().capacity() > 0) add(trainer_.steps(), queue_record());
     }
     /// What the queue holds, how far its rows are from today's network, and what the next step's classifier sees.
     Record queue_record() {
         const std::uint64_t step = trainer_.steps();
-        const QueueTelemetry t = broad_.telemetry(w_.value(), step);
+        const QueueTelemetry t = rows().telemetry(w_.value(), step);
         std::vector<std::int64_t> batch;
         for (std::uint64_t m = 0; m < micro_; ++m)
             for (const std::int64_t label : loader_.labels(loader_.number() + m)) batch.push_back(label);
         Record r("queue");
         r.put("step", static_cast<double>(step))
             .put("rows", static_cast<double>(t.rows))
-            .put("distinct", static_cast<double>(broad_.distinct(batch, step)))
+            .put("distinct", static_cast<double>(rows().distinct(batch, step)))
             .put("distinct_batch", static_cast<double>(std::set(batch.begin(), batch.end()).size()))
             .put("mean_age", t.mean_age)
             .put("norm_ratio", t.norm_ratio);
         if (const std::int64_t rows = config_.broadface.drift_rows; rows > 0)
-            put_drift(r, measure_drift(broad_, *net_, w_.value(), loader_, step, {.rows = rows}));
+            put_drift(r, measure_drift(rows(), *net_, w_.value(), loader_, step, {.rows = rows}));
         return r;
     }
 
@@ -557,8 +570,10 @@ class Session {
     Var w_;
     std::unique_ptr<Optimizer> optimizer_;
     std::uint64_t micro_, per_epoch_, total_;  ///< micro-batches of a step; steps of an epoch, and of the run
-    BroadFace broad_;
-    Trainer<BroadFace> trainer_;
+    BroadFace broad_;  // of the three memories those that the run does not use have no queue, and change nothing
+    Xbm xbm_;
+    Vpl vpl_;
+    Trainer<BroadFace, Xbm, Vpl> trainer_;
     Upload upload_;
     std::ostream silent_;
     Progress progress_;

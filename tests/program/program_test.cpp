@@ -201,6 +201,45 @@ TEST_F(Program, ResultsDoNotDependOnWorkersOrThreads) {
     expect_same_run(root / "a", root / "b");
 }
 
+TEST_F(Program, OtherMemoriesTrainAndResume) {
+    const std::string quick = " --set num_step=12 --set dropout=0.0 ";
+    ASSERT_EQ(run(train("--quiet --output " + (root / "plain").string() + quick + "--set broadface.queue=0")).code, 0);
+    for (const std::string memory : {"xbm", "vpl"}) {
+        const fs::path whole = root / (memory + "_whole"), cut = root / (memory + "_cut");
+        const std::string settings = "--set memory=" + memory + " --set " + memory + ".queue=20 --set " + memory +
+                                     ".start_step=2" + (memory == "vpl" ? " --set vpl.age_limit=3" : "") + quick;
+        const Outcome o = run(train("--output " + whole.string() + " " + settings));
+        ASSERT_EQ(o.code, 0) << o.output;
+        EXPECT_TRUE(has(o.output, memory + " with queue 20")) << o.output;
+        EXPECT_TRUE(has(o.output, "queue 20/20")) << o.output;
+        const std::string metrics = read(whole / "metrics.jsonl");
+        EXPECT_TRUE(has(metrics, "\"kind\":\"queue\"") && has(metrics, "cos_plain")) << metrics;
+        EXPECT_EQ(has(metrics, "\"kind\":\"pairs\""), memory == "xbm") << metrics;
+        const auto at_end = [](const fs::path& folder) {
+            return bf::CheckpointFolder(folder / "checkpoints").load_latest()->content.tensors;
+        };
+        EXPECT_TRUE(at_end(whole).count(memory + ".queue.embeddings"));
+        const bf::Tensor w = at_end(whole).at("classifier.weight"),
+                         plain = at_end(root / "plain").at("classifier.weight");
+        EXPECT_NE(std::memcmp(w.raw(), plain.raw(), w.bytes()), 0);
+        // from the checkpoint of step 6 on, in a second process
+        fs::copy(whole, cut, fs::copy_options::recursive);
+        fs::remove(bf::CheckpointFolder(cut / "checkpoints").list().back());
+        const Outcome again = run("train --quiet --resume " + cut.string());
+        ASSERT_EQ(again.code, 0) << again.output;
+        expect_same_run(whole, cut);
+    }
+    const Outcome endless =
+        run(train("--output " + (root / "none").string() + " --set memory=vpl --set vpl.age_limit=0"));
+    EXPECT_EQ(endless.code, 2) << endless.output;
+    EXPECT_TRUE(has(endless.output, "vpl.queue: 0 stands for age_limit")) << endless.output;
+    // another memory goes on from there, empty at first
+    const Outcome other = run("train --resume " + (root / "plain").string() +
+                              " --set num_step=16 --set memory=xbm --set xbm.queue=20 --set xbm.start_step=0");
+    EXPECT_EQ(other.code, 0) << other.output;
+    EXPECT_TRUE(has(other.output, "changed: memory = \"xbm\"")) << other.output;
+}
+
 TEST_F(Program, ADamagedCheckpointIsSkippedWithAWarning) {
     const fs::path out = root / "run";
     ASSERT_EQ(run(train("--quiet --output " + out.string())).code, 0);
@@ -395,6 +434,27 @@ TEST(Config, BaseFileAndSettings) {
     std::ofstream(folder / "circle.toml") << "base = \"circle.toml\"\n";
     EXPECT_THROW(bf::program::load_config(folder / "circle.toml"), bf::Error);
     fs::remove_all(folder);
+}
+
+TEST(Config, MemoriesAreNamedAndBounded) {
+    const auto c = bf::program::parse_config("memory = 'vpl'\n[vpl]\nlambda = 0.3\n[xbm]\nmargin = 0.25\n", "t");
+    EXPECT_EQ(c.memory, "vpl");
+    EXPECT_EQ(c.vpl.lambda, 0.3);
+    EXPECT_EQ(c.xbm.margin, 0.25);
+    EXPECT_EQ(bf::program::parse_config("", "t").memory, "broadface");
+    const auto error_of = [](const char* text) -> std::string {
+        try {
+            bf::program::parse_config(text, "t");
+        } catch (const bf::Error& e) {
+            return e.what();
+        }
+        return "(no error)";
+    };
+    EXPECT_TRUE(has(error_of("memory = 'xmb'"), "did you mean xbm?")) << error_of("memory = 'xmb'");
+    EXPECT_TRUE(has(error_of("vpl.lambda = 1.0"), "vpl.lambda")) << error_of("vpl.lambda = 1.0");
+    EXPECT_TRUE(has(error_of("xbm.margin = 1.5"), "xbm.margin"));
+    EXPECT_TRUE(has(error_of("xbm.queue = 0"), "xbm.queue"));
+    EXPECT_TRUE(has(error_of("xbm.lamda = 1.0"), "unknown key"));
 }
 
 TEST(Config, AMarginThatTheLossNamesIsNeverOff) {

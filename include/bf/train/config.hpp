@@ -30,6 +30,17 @@ struct BroadFaceConfig {
     bool compensate = true, direction_only = false, overwrite = false;
 };
 
+struct XbmConfig {
+    std::int64_t queue = 8192, start_step = 1000;
+    double weight = 1, margin = 0.5;
+    bool compensate = false;
+};
+
+struct VplConfig {
+    std::int64_t queue = 0, age_limit = 200, start_step = 8000;
+    double lambda = 0.15;
+};
+
 /// One verification set.
 struct ValConfig {
     std::string name = "val", kind = "synthetic", root, pairs, alphabets;
@@ -40,7 +51,8 @@ struct ValConfig {
 /// A training run. The names of arcface_torch are kept where it has one.
 struct RunConfig {
     std::string network = "iresnet_small", loss = "arcface", margin_gradient = "exact", optimizer = "sgd",
-                scheduler = "poly", output = "runs/run", device = "cpu", precision = "auto", clip_scope = "backbone";
+                scheduler = "poly", output = "runs/run", device = "cpu", precision = "auto", clip_scope = "backbone",
+                memory = "broadface";
     std::int64_t embedding_size = 512, image_size = 112, batch_size = 128, gradient_acc = 1, warmup_epoch = 0,
                  warmup_step = 0, num_epoch = 20, num_step = 0, seed = 2048, num_workers = 2, threads = 0,
                  frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2, kept_logits_mib = 0;
@@ -52,6 +64,8 @@ struct RunConfig {
     DataConfig data;
     AugmentConfig augment;
     BroadFaceConfig broadface;
+    XbmConfig xbm;
+    VplConfig vpl;
     std::vector<ValConfig> val;
 };
 
@@ -114,6 +128,8 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("lr_gamma", c.lr_gamma, "scheduler step: factor", 1e-6, 1);
     v.number("clip_norm", c.clip_norm, "largest gradient norm; 0: no limit", 0, 1e9);
     v.choice("clip_scope", c.clip_scope, "what the norm is taken over", {"backbone", "all"});
+    v.choice("memory", c.memory, "which memory of past embeddings is used, by the table of its name; the others rest",
+             {"broadface", "xbm", "vpl"});
     v.number("seed", c.seed, "of weights, order and augmentation", 0, 9e15);
     v.choice("device", c.device, "where to train", {"cpu", "cuda"});
     v.choice("precision", c.precision, "of the network; auto: bf16 on a GPU that has it, else f32",
@@ -196,6 +212,16 @@ void visit_keys(RunConfig& c, V&& v) {
         "queue rows whose batches are encoded again at each evaluation, in whole batches and at least ten of them: "
         "the error of stored and of compensated rows by age; 0: none",
         0, 1e8);
+    v.number("xbm.queue", c.xbm.queue, "rows of past embeddings that the batch is paired with, beside itself", 1, 1e8);
+    v.number("xbm.weight", c.xbm.weight, "of the pair loss beside the encoder's loss", 0, 1e6);
+    v.number("xbm.margin", c.xbm.margin, "cosine above which a pair of two identities costs something", -1, 1);
+    v.number("xbm.start_step", c.xbm.start_step, "step from which the pair loss counts; the queue fills before", 0,
+             big);
+    v.flag("xbm.compensate", c.xbm.compensate, "variant: move old embeddings with their identity's weights");
+    v.number("vpl.queue", c.vpl.queue, "rows of past embeddings; 0: age_limit times the images of a step", 0, 1e8);
+    v.number("vpl.lambda", c.vpl.lambda, "share of the newest embedding in an identity's weights", 0, 0.999);
+    v.number("vpl.age_limit", c.vpl.age_limit, "oldest age used, steps; 0: no limit", 0, big);
+    v.number("vpl.start_step", c.vpl.start_step, "step from which weights are mixed; the queue fills before", 0, big);
 }
 
 }  // namespace bf
