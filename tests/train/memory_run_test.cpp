@@ -40,9 +40,9 @@ StateDict copied(const StateDict& state) {
 }
 
 /// A run with all three memories in its list, as the program has it.
-struct Run {
-    explicit Run(const bf::BroadFaceOptions& broad_options = {.queue = 0},
-                 const bf::XbmOptions& xbm_options = {.queue = 0}, const bf::VplOptions& vpl_options = {})
+struct Trained {
+    explicit Trained(const bf::BroadFaceOptions& broad_options = {.queue = 0},
+                     const bf::XbmOptions& xbm_options = {.queue = 0}, const bf::VplOptions& vpl_options = {})
         : broad(broad_options, dim), xbm(xbm_options, dim), vpl(vpl_options, dim) {}
     Parts p;
     BroadFace broad;
@@ -57,7 +57,7 @@ TEST(MemoryRun, UnusedMemoriesChangeNothing) {
         Parts p;
         BroadFace broad(options, dim);
         bf::Trainer<BroadFace> alone(*p.net, p.w, p.sgd, constant_lr, broad);
-        Run run(options);
+        Trained run(options);
         for (const TrainBatch& batch : batches(6)) {
             const StepReport a = one_step(alone, batch), b = one_step(run.trainer, batch);
             EXPECT_EQ(a.loss, b.loss);
@@ -69,7 +69,7 @@ TEST(MemoryRun, UnusedMemoriesChangeNothing) {
 }
 
 TEST(MemoryRun, XbmEqualsTheLoopWrittenByHand) {
-    Run a({.queue = 0}, pairs_on);
+    Trained a({.queue = 0}, pairs_on);
     Parts b;
     Xbm xbm(pairs_on, dim);
     const auto data = batches(6);
@@ -93,7 +93,7 @@ TEST(MemoryRun, XbmEqualsTheLoopWrittenByHand) {
 }
 
 TEST(MemoryRun, VplEqualsTheLoopWrittenByHand) {
-    Run a({.queue = 0}, {.queue = 0}, prototypes_on);
+    Trained a({.queue = 0}, {.queue = 0}, prototypes_on);
     Parts b;
     Vpl vpl(prototypes_on, dim);
     const auto data = batches(6);
@@ -114,7 +114,7 @@ TEST(MemoryRun, VplEqualsTheLoopWrittenByHand) {
 }
 
 TEST(MemoryRun, EachPartsFromPlainTrainingAtItsStart) {
-    Run plain, xbm({.queue = 0}, pairs_on), vpl({.queue = 0}, {.queue = 0}, prototypes_on);
+    Trained plain, xbm({.queue = 0}, pairs_on), vpl({.queue = 0}, {.queue = 0}, prototypes_on);
     const auto data = batches(5);
     for (std::size_t i = 0; i < 5; ++i) {
         const StepReport p = one_step(plain.trainer, data[i]), x = one_step(xbm.trainer, data[i]),
@@ -129,7 +129,7 @@ TEST(MemoryRun, ASavedRunContinuesBitForBit) {
     for (const bool pairs : {true, false}) {
         const bf::XbmOptions xbm = pairs ? pairs_on : bf::XbmOptions{.queue = 0};
         const bf::VplOptions vpl = pairs ? bf::VplOptions{} : prototypes_on;
-        Run whole({.queue = 0}, xbm, vpl), first({.queue = 0}, xbm, vpl), second({.queue = 0}, xbm, vpl);
+        Trained whole({.queue = 0}, xbm, vpl), first({.queue = 0}, xbm, vpl), second({.queue = 0}, xbm, vpl);
         for (std::size_t i = 0; i < 8; ++i) one_step(whole.trainer, data[i]);
         for (std::size_t i = 0; i < 4; ++i) one_step(first.trainer, data[i]);
         const StateDict saved = copied(first.trainer.state());
@@ -142,7 +142,7 @@ TEST(MemoryRun, ASavedRunContinuesBitForBit) {
 
 TEST(MemoryRun, AnotherMemoryMayGoOnFromAPlainCheckpoint) {
     const auto data = batches(6);
-    Run plain, xbm({.queue = 0}, pairs_on), broad({.queue = 20});
+    Trained plain, xbm({.queue = 0}, pairs_on), broad({.queue = 20});
     for (std::size_t i = 0; i < 3; ++i) one_step(plain.trainer, data[i]);
     xbm.trainer.load_state(copied(plain.trainer.state()));
     EXPECT_EQ(xbm.xbm.rows().size(), 0);
