@@ -20,7 +20,9 @@ void each(Tensor& t, F&& f) {
 }
 template <class F>
 void each(ClassifierRows& r, F&& f) {
-    for (Tensor* t : {&r.x, &r.inverse_norm, &r.labels, &r.target_logit, &r.slope, &r.log_sum_exp}) f(*t);
+    for (Tensor* t :
+         {&r.x, &r.inverse_norm, &r.labels, &r.target_logit, &r.slope, &r.log_sum_exp, &r.m2, &r.m3, &r.radial})
+        f(*t);
 }
 template <class F>
 void each(ClassifierWeights& w, F&& f) {

@@ -20,6 +20,7 @@ enum class Stream : std::uint32_t {
     nuisance = 6,
     test = 7,
     resample = 8,
+    margin = 9,
     user = 64,  ///< first value free for user code
 };
 

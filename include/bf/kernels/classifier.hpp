@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "bf/core/tensor.hpp"
+#include "bf/math/margin_head.hpp"
 #include "bf/math/margin_row.hpp"
 
 namespace bf {
@@ -18,6 +19,10 @@ struct ClassifierRows {
     /// The CPU's logits of the first tiles of classes, which classifier_statistics leaves here for the gradients: as
     /// many as fit, in its own layout; undefined: none. See kept_size().
     Tensor kept{};
+
+    // of a head that sets a margin for each row (head_margins); undefined: all rows have those of the Margin
+    Tensor m2{}, m3{};  ///< [R]
+    Tensor radial{};    ///< [R] d row loss / d|x|, where the head has one
 
     std::int64_t count() const { return x.defined() ? x.dim(0) : 0; }
 };
@@ -46,6 +51,17 @@ struct ClassifierStatistics {
     Tensor cosine;   ///< [R] cosine with the label's row; 0 where the label lies outside the range
 };
 
+/// The margin of a row: that of all rows, or a Margin with the row's own m2 and m3.
+template <class T, class MarginFunctor>
+const MarginFunctor& own_margin(const MarginFunctor& margin, const ClassifierRows&, std::int64_t) {
+    return margin;
+}
+template <class T>
+Margin own_margin(const Margin& margin, const ClassifierRows& rows, std::int64_t row) {
+    if (!rows.m2.defined()) return margin;
+    return margin.with(static_cast<double>(rows.m2.data<T>()[row]), static_cast<double>(rows.m3.data<T>()[row]));
+}
+
 /// On the host, with any margin functor: fills target_logit, slope and log_sum_exp of the rows; gives the sum of the
 /// row losses and the number of rows whose own class has the largest cosine.
 template <class T, class MarginFunctor>
@@ -54,7 +70,8 @@ std::pair<double, double> margin_rows(const MarginFunctor& margin, double scale,
     const T *largest = s.largest.data<T>(), *sum = s.sum.data<T>(), *cosine = s.cosine.data<T>();
     double loss = 0, correct = 0;
     for (std::int64_t i = 0; i < rows.count(); ++i) {
-        const auto row = math::margin_row(margin, static_cast<T>(scale), largest[i], sum[i], cosine[i]);
+        const auto row =
+            math::margin_row(own_margin<T>(margin, rows, i), static_cast<T>(scale), largest[i], sum[i], cosine[i]);
         rows.target_logit.data<T>()[i] = row.target_logit;
         rows.slope.data<T>()[i] = row.slope;
         rows.log_sum_exp.data<T>()[i] = row.log_sum_exp;

@@ -4,6 +4,7 @@
 
 #include "bf/kernels/cpu_classifier_products.hpp"
 #include "bf/kernels/cpu_exp.hpp"
+#include "bf/kernels/cpu_margin_head.hpp"
 #include "bf/kernels/cpu_matrix.hpp"
 #include "bf/math/compensation.hpp"
 

@@ -82,10 +82,16 @@ struct KernelTable {
     void (*classifier_statistics)(Context&, const ClassifierRows&, const ClassifierWeights&, T largest, T sum);
     void (*margin_rows)(Context&, const Margin&, double scale, const ClassifierRows&, const ClassifierStatistics&,
                         T loss, T correct);  ///< completes the rows; loss, correct: scalars, sums over the rows
+    // a head that sets a margin for each row: rows.m2 and rows.m3 from norms [2] f64 (mean, std) and calls [1] i64,
+    // which a batch moves first
+    void (*head_margins)(Context&, const HeadRule&, const Margin&, bool batch, const ClassifierRows&, T norms, T calls);
+    void (*head_radial)(Context&, const HeadRule&, const Margin&, double scale, const ClassifierRows&, T cosine,
+                        T penalty);  ///< rows.radial of completed rows; penalty: a scalar, its sum over the rows
     // seed: a scalar that multiplies row_weight; it is read on the device
     void (*classifier_dw)(Context&, const ClassifierRows* sets, int set_count, double row_weight, T seed,
                           const ClassifierWeights&, T dw);
     void (*classifier_dx)(Context&, const ClassifierRows&, double row_weight, T seed, const ClassifierWeights&, T dx);
+    void (*add_radial)(Context&, const ClassifierRows&, double row_weight, T seed, T dx);  ///< dx += of rows.radial
     void (*compensate)(Context&, const math::Compensation&, T e, T then, T labels, T w, T out);
 
     // update rules over all parameters at once. Factors [groups] f64 multiply the gradients of a group; where one is
@@ -111,8 +117,8 @@ struct KernelTable {
     entry(batch_norm_eval_dx) entry(prelu) entry(prelu_dx)
 #define BF_POOL_KERNELS(entry) entry(max_pool) entry(max_pool_dx) entry(avg_pool) entry(avg_pool_dx)
 #define BF_CLASSIFIER_KERNELS(entry) \
-    entry(inverse_norms) entry(target_cosine) entry(classifier_statistics) entry(margin_rows) entry(classifier_dw) \
-    entry(classifier_dx) entry(compensate)
+    entry(inverse_norms) entry(target_cosine) entry(classifier_statistics) entry(margin_rows) entry(head_margins) \
+    entry(head_radial) entry(classifier_dw) entry(classifier_dx) entry(add_radial) entry(compensate)
 #define BF_UPDATE_KERNELS(entry) entry(sum_squares) entry(clip_factors) entry(sgd) entry(adamw)
 #define BF_KERNELS(entry) \
     BF_POINTWISE_KERNELS(entry) BF_MATRIX_KERNELS(entry) BF_CONV_KERNELS(entry) BF_NORM_KERNELS(entry) \

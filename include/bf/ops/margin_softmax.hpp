@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "bf/math/margin.hpp"
+#include "bf/ops/margin_head.hpp"
 #include "bf/ops/shape.hpp"
 
 namespace bf {
@@ -20,14 +21,15 @@ struct MarginSoftmaxOptions {
     Margin margin{};
     std::int64_t batch_total = 0;  ///< rows of the whole step when it is cut into micro-batches; 0: the rows of e
     ClassifierMemory memory{};
-    DType products = DType::f32;  ///< bf16: see ClassifierWeights::products
+    const MarginHead* head = nullptr;  ///< sets the margins of each row of `margin`, if it is given; its state moves
+    DType products = DType::f32;       ///< bf16: see ClassifierWeights::products
     /// Of logits that the CPU keeps for the gradients; those beyond are made again, a third of the products of a call
     /// that keeps none. The bits are the same.
     std::int64_t kept_bytes = usual_kept_bytes;
 };
 
 struct MarginSoftmaxResult {
-    Var loss;                ///< L_enc: sum over the batch / batch_total; a scalar
+    Var loss;                ///< L_enc: sum over the batch / batch_total, penalties of a head included; a scalar
     Tensor classifier_loss;  ///< L_cls: sum over batch and memory / (batch_total + memory.total); a scalar
     Tensor correct;          ///< batch rows whose own class has the largest cosine; a scalar
 };
@@ -125,6 +127,8 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     const bool has_memory = memory.embeddings.defined() && memory.embeddings.dim(0) > 0;
     if (has_memory) detail::check_classifier_rows(memory.embeddings, memory.labels, w, "memory");
     const std::int64_t batch_total = options.batch_total ? options.batch_total : e.shape()[0];
+    constexpr bool own_functor = !std::is_same_v<MarginFunctor, Margin>;
+    BF_CHECK(!options.head || !own_functor, "margin_softmax", "a head sets margins of a Margin; got another functor");
     BF_CHECK(e.shape()[0] > 0, "margin_softmax", "empty batch; got ", e.value().str());
     BF_CHECK(batch_total >= e.shape()[0] && memory.total >= (has_memory ? memory.embeddings.dim(0) : 0),
              "margin_softmax", "totals are smaller than the rows given; got batch_total ", batch_total,
@@ -150,22 +154,34 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     const auto scale_by = [&](double factor, const Tensor& x, double keep, const Tensor& y) {
         kernels(device).axpby(context(device), factor, x, keep, y);
     };
-    detail::finish_rows(sets[0], classifier_statistics(sets[0], weights), scale, margin, batch_loss, result.correct);
+    const MarginHead* head = options.head && options.head->sets_margins() ? options.head : nullptr;
+    Tensor penalty;
+    const auto finish = [&](ClassifierRows& rows, bool batch, Tensor& sum, Tensor& correct) {
+        const ClassifierStatistics s = classifier_statistics(rows, weights);
+        if constexpr (!own_functor)
+            if (head) head->set_margins(margin, batch, rows);
+        detail::finish_rows(rows, s, scale, margin, sum, correct);
+        if constexpr (!own_functor)
+            if (head && batch && head->radial()) penalty = head->set_radial(margin, scale, s.cosine, rows);
+    };
+    finish(sets[0], true, batch_loss, result.correct);
     result.classifier_loss = Tensor::empty({}, made);
     scale_by(1 / classifier_rows, batch_loss, 0, result.classifier_loss);
     if (has_memory) {
         Tensor memory_loss;
-        detail::finish_rows(sets[1], classifier_statistics(sets[1], weights), scale, margin, memory_loss,
-                            correct_in_memory);
+        finish(sets[1], false, memory_loss, correct_in_memory);
         scale_by(1 / classifier_rows, memory_loss, 1, result.classifier_loss);
     }
     Tensor loss = Tensor::empty({}, made);
     scale_by(1 / static_cast<double>(batch_total), batch_loss, 0, loss);
+    if (penalty.defined()) scale_by(1 / static_cast<double>(batch_total), penalty, 1, loss);
     result.loss = record(loss, {e, w}, [=](const Tensor& seed) {
         if (e.requires_grad()) {
             Tensor dx = empty_like(e.value());
             kernels(device).classifier_dx(context(device), sets[0], 1 / static_cast<double>(batch_total), seed, weights,
                                           dx);
+            if (sets[0].radial.defined())
+                kernels(device).add_radial(context(device), sets[0], 1 / static_cast<double>(batch_total), seed, dx);
             e.accumulate(dx);
         }
         if (w.requires_grad()) {
