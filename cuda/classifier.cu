@@ -188,10 +188,11 @@ __global__ void __launch_bounds__(row_threads)
 template <class T>
 __global__ void __launch_bounds__(1024)
     margin_rows_kernel(Margin margin, T scale, std::int64_t rows, const T* largest, const T* sum, const T* cosine,
-                       T* target_logit, T* slope, T* log_sum_exp, T* loss, T* correct) {
+                       const T* m2, const T* m3, T* target_logit, T* slope, T* log_sum_exp, T* loss, T* correct) {
     double total = 0, hits = 0;
     for (std::int64_t r = threadIdx.x; r < rows; r += 1024) {
-        const auto row = math::margin_row(margin, scale, largest[r], sum[r], cosine[r]);
+        const Margin own = m2 ? margin.with(static_cast<double>(m2[r]), static_cast<double>(m3[r])) : margin;
+        const auto row = math::margin_row(own, scale, largest[r], sum[r], cosine[r]);
         target_logit[r] = row.target_logit;
         slope[r] = row.slope;
         log_sum_exp[r] = row.log_sum_exp;
@@ -490,7 +491,8 @@ template <class T>
 void launch_margin_rows(Context& context, const Margin& margin, double scale, const ClassifierRows& rows,
                         const ClassifierStatistics& s, const Tensor& loss, const Tensor& correct) {
     launch_kernel(context, margin_rows_kernel<T>, 1, 1024, margin, static_cast<T>(scale), rows.count(),
-                  in<T>(s.largest), in<T>(s.sum), in<T>(s.cosine), at<T>(rows.target_logit), at<T>(rows.slope),
+                  in<T>(s.largest), in<T>(s.sum), in<T>(s.cosine), rows.m2.defined() ? in<T>(rows.m2) : nullptr,
+                  rows.m3.defined() ? in<T>(rows.m3) : nullptr, at<T>(rows.target_logit), at<T>(rows.slope),
                   at<T>(rows.log_sum_exp), at<T>(loss), at<T>(correct));
     BF_CUDA(cudaGetLastError(), "rows ", rows.count());
 }

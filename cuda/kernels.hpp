@@ -73,6 +73,11 @@ void classifier_dw(Context&, const ClassifierRows* sets, int set_count, double r
 void classifier_dx(Context&, const ClassifierRows&, double row_weight, T seed, const ClassifierWeights&, T dx);
 void compensate(Context&, const math::Compensation&, T e, T then, T labels, T w, T out);
 
+// margin_head.cu
+void head_margins(Context&, const HeadRule&, const Margin&, bool batch, const ClassifierRows&, T norms, T calls);
+void head_radial(Context&, const HeadRule&, const Margin&, double scale, const ClassifierRows&, T cosine, T penalty);
+void add_radial(Context&, const ClassifierRows&, double row_weight, T seed, T dx);
+
 // update.cu
 void sum_squares(Context&, const std::vector<Tensor>& x, T out);
 void clip_factors(Context&, const ClipLimits&, T squares, T factors, T norm);

@@ -189,8 +189,10 @@ Measured bench_training(const BenchArguments& a, const RunConfig& c, Device devi
             broad.push(init.normal({n, c.embedding_size}, 1).to(device), made_labels(init, n, identities).to(device),
                        w.value(), 0);
         }
+    const MarginHead head(head_of(c), device);
     Trainer<BroadFace> trainer(*net, w, *optimizer,
                                {.margin = margin_of(c),
+                                .head = &head,
                                 // the images are noise: small steps, so that the numbers stay finite
                                 .schedule = {.kind = ScheduleKind::constant, .lr = 1e-4},
                                 .want_gradient_norm = true,

@@ -195,11 +195,14 @@ void check_margins(RunConfig& c, bool given, const std::string& where) {
     if (!given) {  // the usual margin of the head (math/margin.hpp)
         if (c.loss == "cosface") m = {1, 0, 0.4};
         if (c.loss == "sphereface") m = {4, 0, 0};
-        if (c.loss == "softmax") m = {1, 0, 0};
+        if (c.loss == "softmax" || c.loss == "magface") m = {1, 0, 0};
+        if (c.loss == "adaface") m = {1, 0, 0.4};
+        if (c.loss == "elasticface_cos") m = {1, 0, 0.35};
     }
     BF_CHECK(m.size() == 3, where, "margin_list: got ", m.size(), " numbers, want 3 (m1, m2, m3)");
     if (c.loss == "combined") return;
-    const bool sphere = c.loss == "sphereface", arc = c.loss == "arcface", cos = c.loss == "cosface";
+    const bool sphere = c.loss == "sphereface", arc = c.loss == "arcface" || c.loss == "elasticface_arc",
+               cos = c.loss == "cosface" || c.loss == "elasticface_cos" || c.loss == "adaface";
     const bool right = (sphere ? m[0] >= 2 && m[0] <= 1000 && m[0] == std::floor(m[0]) : m[0] == 1) &&
                        (arc ? m[1] > 0 : m[1] == 0) && (cos ? m[2] > 0 : m[2] == 0);
     BF_CHECK(right, where, "margin_list: got [", m[0], ", ", m[1], ", ", m[2], "] with loss ", c.loss, ", want ",
@@ -243,6 +246,8 @@ RunConfig read(toml::table& table, const std::string& name) {
     reader.finish();
     const toml::node* margins = table.get("margin_list");
     check_margins(config, margins, margins ? place(*margins, name) : name);
+    BF_CHECK(config.head.l_a < config.head.u_a, name, "head.l_a: got ", config.head.l_a, ", want less than u_a ",
+             config.head.u_a);
     const NetworkFacts& facts = network_facts(config.network);
     config.network = facts.name;
     if (!table.get("image_size")) config.image_size = facts.image_size;

@@ -24,13 +24,36 @@ std::int64_t kept_bytes_of(const RunConfig& config) {
 
 Margin margin_of(const RunConfig& c) {
     const double m1 = c.margin_list[0], m2 = c.margin_list[1], m3 = c.margin_list[2];
-    Margin m = c.loss == "arcface"      ? arcface(c.scale, m2)
-               : c.loss == "cosface"    ? cosface(c.scale, m3)
-               : c.loss == "combined"   ? combined_margin(c.scale, m1, m2, m3)
-               : c.loss == "sphereface" ? sphereface(c.scale, static_cast<int>(m1))
-                                        : normalized_softmax(c.scale);
+    Margin m = c.loss == "arcface"           ? arcface(c.scale, m2)
+               : c.loss == "cosface"         ? cosface(c.scale, m3)
+               : c.loss == "combined"        ? combined_margin(c.scale, m1, m2, m3)
+               : c.loss == "sphereface"      ? sphereface(c.scale, static_cast<int>(m1))
+               : c.loss == "adaface"         ? adaface(c.scale, m3)
+               : c.loss == "elasticface_arc" ? arcface(c.scale, m2)
+               : c.loss == "elasticface_cos" ? cosface(c.scale, m3)
+               : c.loss == "magface"         ? arcface(c.scale, 0)
+                                             : normalized_softmax(c.scale);
     m.gradient = c.margin_gradient == "exact" ? MarginGradient::exact : MarginGradient::straight_through;
+    m.easy = c.loss == "magface" && c.head.easy_margin;
     return m;
+}
+
+HeadRule head_of(const RunConfig& c) {
+    const HeadConfig& h = c.head;
+    return {.kind = c.loss == "adaface"                   ? HeadKind::adaface
+                    : c.loss.rfind("elasticface", 0) == 0 ? HeadKind::elasticface
+                    : c.loss == "magface"                 ? HeadKind::magface
+                                                          : HeadKind::fixed,
+            .h = h.h,
+            .t_alpha = h.t_alpha,
+            .sigma = h.sigma,
+            .seed = static_cast<std::uint64_t>(c.seed),
+            .l_a = h.l_a,
+            .u_a = h.u_a,
+            .l_m = h.l_m,
+            .u_m = h.u_m,
+            .lambda_g = h.lambda_g,
+            .detached = h.detached};
 }
 
 Device device_of(const std::string& name) {

@@ -6,7 +6,7 @@
 
 #include "bf/core/device_runtime.hpp"
 #include "bf/data/input_format.hpp"
-#include "bf/math/margin.hpp"
+#include "bf/math/margin_head.hpp"
 #include "bf/models/network.hpp"
 #include "bf/train/config.hpp"
 
@@ -29,6 +29,8 @@ std::int64_t kept_bytes_of(const RunConfig& config);
 
 /// The margin head that a configuration names.
 Margin margin_of(const RunConfig& config);
+/// How that head makes the margins of each row.
+HeadRule head_of(const RunConfig& config);
 /// The network that a configuration names.
 std::shared_ptr<Module> network_of(const RunConfig& config, Device device = cpu_device, DType compute = DType::f32);
 /// make_network(), compiled once for the program.

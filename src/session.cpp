@@ -199,8 +199,10 @@ class Session {
                  config_.embedding_size, DType::f32, device_),
           xbm_(xbm_options(config_), config_.embedding_size, DType::f32, device_),
           vpl_(vpl_options(config_), config_.embedding_size, DType::f32, device_),
+          head_(head_of(config_), device_),
           trainer_(*net_, w_, *optimizer_,
                    {.margin = margin_of(config_),
+                    .head = &head_,
                     .schedule = schedule_of(config_, per_epoch_, total_),
                     .want_gradient_norm = true,
                     .products = precision_.compute,
@@ -573,6 +575,7 @@ class Session {
     BroadFace broad_;  // of the three memories those that the run does not use have no queue, and change nothing
     Xbm xbm_;
     Vpl vpl_;
+    MarginHead head_;
     Trainer<BroadFace, Xbm, Vpl> trainer_;
     Upload upload_;
     std::ostream silent_;

@@ -102,7 +102,8 @@ BF_HD RadialRow radial_row(const HeadRule& rule, const Margin& own, double scale
     RadialRow row{0, rule.lambda_g * (1 / a + a * inverse_square)};
     if (a != norm) return row;
     row.slope = rule.lambda_g * (inverse_square - 1 / (a * a));
-    if (!rule.detached) row.slope += (probability - 1) * scale * own.angle_slope(cosine) * margin_rise(rule);
+    if (!rule.detached && own.gradient == MarginGradient::exact)
+        row.slope += (probability - 1) * scale * own.angle_slope(cosine) * margin_rise(rule);
     return row;
 }
 

@@ -47,7 +47,7 @@ class MarginHead {
         return state;
     }
     /// Continues a saved head; a state that was saved under another head leaves this one at its start.
-    void load_state(const StateDict& state) {
+    void load_state(const StateDict& state) const {
         for (const auto& [name, into] : save_state()) {
             const auto it = state.find(name);
             if (it == state.end()) continue;

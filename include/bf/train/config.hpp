@@ -41,6 +41,12 @@ struct VplConfig {
     double lambda = 0.15;
 };
 
+/// Constants of heads that set a margin for each row: see HeadRule (math/margin_head.hpp).
+struct HeadConfig {
+    double h = 0.333, t_alpha = 0.01, sigma = 0.05, l_a = 10, u_a = 110, l_m = 0.45, u_m = 0.8, lambda_g = 35;
+    bool detached = false, easy_margin = true;
+};
+
 /// One verification set.
 struct ValConfig {
     std::string name = "val", kind = "synthetic", root, pairs, alphabets;
@@ -63,6 +69,7 @@ struct RunConfig {
     std::vector<std::int64_t> lr_steps;
     DataConfig data;
     AugmentConfig augment;
+    HeadConfig head;
     BroadFaceConfig broadface;
     XbmConfig xbm;
     VplConfig vpl;
@@ -106,9 +113,13 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("dropout", c.dropout, "probability before the last linear", 0, 0.95);
     v.flag("activation_checkpointing", c.activation_checkpointing,
            "keep each block's input alone and run the block again in the backward pass: less memory, more time");
-    v.choice("loss", c.loss, "margin head", {"arcface", "cosface", "combined", "sphereface", "softmax"});
-    v.numbers("margin_list", c.margin_list,
-              "m1, m2, m3: arcface has m2, cosface m3, sphereface m1, combined all; not given: the loss's usual one");
+    v.choice("loss", c.loss, "margin head",
+             {"arcface", "cosface", "combined", "sphereface", "softmax", "adaface", "elasticface_arc",
+              "elasticface_cos", "magface"});
+    v.numbers(
+        "margin_list", c.margin_list,
+        "m1, m2, m3: arcface and elasticface_arc have m2, cosface, elasticface_cos and adaface m3, sphereface m1, "
+        "combined all, magface none (see head); not given: the loss's usual one");
     v.number("scale", c.scale, "s of the logits", 1e-3, 1e4);
     v.choice("margin_gradient", c.margin_gradient, "derivative of the target logit", {"exact", "straight-through"});
     v.number("batch_size", c.batch_size, "images of a micro-batch", 1, 1e6);
@@ -200,6 +211,16 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("augment.erase_max_area", c.augment.erase_max_area, "largest share of the image", 0.001, 1);
     v.number("augment.erase_min_aspect", c.augment.erase_min_aspect, "aspect from this to its inverse", 0.05, 1);
     v.flag("augment.erase_random", c.augment.erase_random, "erase by random values; else by grey");
+    v.number("head.h", c.head.h, "adaface: margin's change a standard deviation of the norms", 0, 1e3);
+    v.number("head.t_alpha", c.head.t_alpha, "adaface: share of a batch in mean and deviation of the norms", 0, 1);
+    v.number("head.sigma", c.head.sigma, "elasticface: standard deviation of the margin", 0, 10);
+    v.number("head.l_a", c.head.l_a, "magface: norm of the smallest margin", 1e-6, 1e6);
+    v.number("head.u_a", c.head.u_a, "magface: norm of the largest margin", 1e-6, 1e6);
+    v.number("head.l_m", c.head.l_m, "magface: smallest margin", 0, 3);
+    v.number("head.u_m", c.head.u_m, "magface: largest margin", 0, 3);
+    v.number("head.lambda_g", c.head.lambda_g, "magface: weight of the penalty on norms", 0, 1e6);
+    v.flag("head.detached", c.head.detached, "magface: margins without gradient; false: as the authors' code");
+    v.flag("head.easy_margin", c.head.easy_margin, "magface: no margin where the cosine is not positive");
     v.number("broadface.queue", c.broadface.queue, "rows of the embedding queue; 0: plain training", 0, 1e8);
     v.flag("broadface.compensate", c.broadface.compensate, "move old embeddings with their identity's weights");
     v.number("broadface.start_step", c.broadface.start_step, "step from which the queue is used", 0, big);

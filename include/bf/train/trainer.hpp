@@ -35,6 +35,7 @@ struct StepReport {
 /// Options of a Trainer.
 struct TrainerOptions {
     Margin margin;
+    const MarginHead* head = nullptr;  ///< of the margins of each row, used, not owned; its state is in the checkpoint
     Schedule schedule;
     bool want_gradient_norm = false;
     DType products = DType::f32;                 ///< of the classifier: see ClassifierWeights::products
@@ -68,7 +69,8 @@ class Trainer {
     StepReport step(std::span<const TrainBatch> micro_batches) { return finish(launch(micro_batches)); }
 
     /// Queues a step and does not wait for the device; finish() later gives what it did. On the host the step has been
-    /// done when this returns, and one that diverges throws here and leaves all as it was, running statistics apart.
+    /// done when this returns, and one that diverges throws here and leaves all as it was, running statistics and the
+    /// head's apart.
     PendingStep launch(std::span<const TrainBatch> micro_batches) {
         BF_CHECK(!micro_batches.empty(), "trainer", "a step wants at least one batch");
         PendingStep pending;
@@ -124,8 +126,8 @@ class Trainer {
     /// Optimizer steps done.
     std::uint64_t steps() const { return steps_; }
 
-    /// Everything the next step depends on: network, classifier, optimizer, stages, step counter. The tensors share
-    /// storage with the parts.
+    /// Everything the next step depends on: network, classifier, optimizer, margin head, stages, step counter. The
+    /// tensors share storage with the parts.
     StateDict state() const {
         StateDict all;
         const auto put = [&all](const std::string& prefix, const StateDict& part) {
@@ -134,6 +136,7 @@ class Trainer {
         put("net.", net_.state());
         all["classifier.weight"] = w_.value();
         put("optimizer.", optimizer_.state());
+        if (options_.head) put("", options_.head->save_state());
         each_stage([&](auto& stage) { put("", save_stage(stage)); });
         all["trainer.steps"] = Tensor::from<std::int64_t>({static_cast<std::int64_t>(steps_)}, {1});
         return all;
@@ -148,6 +151,7 @@ class Trainer {
         net_.load_state(part("net."));
         load_tensor(state, "classifier.weight", w_.value());
         optimizer_.load_state(part("optimizer."));
+        if (options_.head) options_.head->load_state(state);
         each_stage([&](auto& stage) { load_stage(stage, state); });
         const Tensor steps = Tensor::zeros({1}, {.dtype = DType::i64});
         load_tensor(state, "trainer.steps", steps);
@@ -197,6 +201,7 @@ class Trainer {
                                                             {.margin = options_.margin,
                                                              .batch_total = batch_total,
                                                              .memory = forward.memory,
+                                                             .head = options_.head,
                                                              .products = options_.products,
                                                              .kept_bytes = options_.kept_bytes});
             const bool more = forward.extra_loss.value().defined();
