@@ -44,7 +44,8 @@ TEST(MarginHead, GradcheckWithAndWithoutMemory) {
     const Tensor y = some_labels({0, 3, 3, 6, 2}), memory_y = some_labels({6, 1, 0, 3});
     for (const std::string& name : golden_heads::names) {
         if (name == "magface_detached") continue;  // its margins move without a gradient
-        auto [margin, rule] = golden_heads::head_named(name);
+        const Margin margin = golden_heads::head_named(name).first;
+        bf::HeadRule rule = golden_heads::head_named(name).second;
         rule.h = 0;
         for (const bool remembers : {false, true}) {
             const auto result_of = [&](const Var& e, const Var& v) {
@@ -156,7 +157,7 @@ TEST(MarginHead, WithoutSpreadAHeadIsThePlainOne) {
 TEST(MarginHead, StateIsSavedAndDamageNoticed) {
     const Tensor x = rows_of_norms({3, 20, 50}, 4), y = some_labels({0, 3, 1});
     const Var w = Var::leaf(bf::Init(6, DType::f64).normal({7, 6}, 0.3));
-    for (const std::string name : {"adaface", "elastic_arc", "magface"}) {
+    for (const char* name : {"adaface", "elastic_arc", "magface"}) {
         const auto [margin, rule] = golden_heads::head_named(name);
         const MarginHead whole(rule), resumed(rule);
         const bf::MarginSoftmaxOptions a{.margin = margin, .head = &whole}, b{.margin = margin, .head = &resumed};
