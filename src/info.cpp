@@ -69,7 +69,8 @@ int run_info(bool json) {
                     1e-9 * static_cast<double>(network_macs(f.name)), static_cast<long long>(f.image_size),
                     static_cast<long long>(f.image_size), f.alias.empty() ? "" : (", alias " + f.alias).c_str());
     std::printf(
-        "margin heads: arcface, cosface, combined, sphereface, softmax; exact or straight-through gradients\n"
+        "margin heads: arcface, cosface, combined, sphereface, softmax, adaface, elasticface_arc, "
+        "elasticface_cos, magface; exact or straight-through gradients\n"
         "images: JPEG, PNG, PGM, PPM; data: drawn faces, folders, lists, InsightFace's .rec and .bin, Omniglot\n"
         "weights: safetensors, ONNX both ways, PyTorch's .pth and .pt, .npz; arrays: .npy\n");
     return 0;
