@@ -18,10 +18,10 @@ target_link_libraries(bf_cuda_on_cpu PUBLIC bf_headers PRIVATE bf_warnings)
 set_source_files_properties(${cpu_sources} PROPERTIES COMPILE_DEFINITIONS Eigen=bf_eigen COMPILE_OPTIONS -O2)
 set_source_files_properties(${on_cpu}/blas.cpp PROPERTIES COMPILE_OPTIONS -O3)
 add_executable(test_cuda_on_cpu ops/ops_test.cpp ops/cases.cpp kernels/classifier_cuda_test.cpp
-                                optim/device_broadface_test.cpp ${cpu_sources})
+                                optim/device_broadface_test.cpp optim/device_margin_head_test.cpp ${cpu_sources})
 target_link_libraries(test_cuda_on_cpu PRIVATE bf_cuda_on_cpu bf_warnings GTest::gtest_main)
 target_include_directories(test_cuda_on_cpu PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${PROJECT_SOURCE_DIR})
 target_compile_definitions(test_cuda_on_cpu PRIVATE BF_TEST_DIR="${CMAKE_CURRENT_SOURCE_DIR}" BF_SHARED_DIR="${shared}")
 # One thread, one order of sums: that the same bits come again proves nothing here, and takes minutes.
-gtest_discover_tests(test_cuda_on_cpu TEST_PREFIX cuda_on_cpu. TEST_FILTER "*Cuda*:GpuBroadFace.*-*SameBits*"
+gtest_discover_tests(test_cuda_on_cpu TEST_PREFIX cuda_on_cpu. TEST_FILTER "*Cuda*:GpuBroadFace.*:GpuMarginHead.*-*SameBits*"
                      DISCOVERY_MODE PRE_TEST PROPERTIES LABELS fast TIMEOUT 600 ENVIRONMENT BF_CUDA_TF32=0)
