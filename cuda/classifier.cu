@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "bf/math/classifier_rows.hpp"
+#include "bf/math/hard_classes.hpp"
 #include "gemm.hpp"
 #include "kernels.hpp"
 #include "launch.cuh"
@@ -29,23 +30,26 @@ constexpr int row_threads = 128;  // for one row of a tile
 // benchmarks/results/2026-11-27-h100/). Sums of classes take at most half as much again.
 constexpr std::int64_t tile_bytes = std::int64_t{128} << 20, most_rows = 8192, most_classes = 16384;
 
-/// Length of the tiles that cut `total` into equal parts of at most `most`, a multiple of 128.
-std::int64_t even_tiles(std::int64_t total, std::int64_t most) {
+/// Length of the tiles that cut `total` into equal parts of at most `most`, a multiple of `unit`.
+std::int64_t even_tiles(std::int64_t total, std::int64_t most, std::int64_t unit = 128) {
     const std::int64_t parts = std::max<std::int64_t>(1, (total + most - 1) / most),
                        length = (total + parts - 1) / parts;
-    return (length + 127) / 128 * 128;
+    return (length + unit - 1) / unit * unit;
 }
 
 struct Tiling {
     std::int64_t rows, classes;
 
-    /// `entry`, `sum`: bytes of an entry of the tile and of the sums of its classes.
-    Tiling(std::int64_t row_count, std::int64_t class_count, std::int64_t dim, std::size_t entry, std::size_t sum) {
+    /// `entry`, `sum`: bytes of an entry of the tile and of the sums of its classes. Tiles hold all `centers` of a
+    /// class.
+    Tiling(std::int64_t row_count, std::int64_t class_count, std::int64_t dim, std::size_t entry, std::size_t sum,
+           std::int64_t centers) {
+        const std::int64_t unit = 128 * centers;
         rows = even_tiles(row_count, most_rows);
         const std::int64_t row_bytes = rows * static_cast<std::int64_t>(entry),
                            sum_bytes = std::max<std::int64_t>(dim, 1) * static_cast<std::int64_t>(sum),
                            most = std::min({most_classes, tile_bytes / row_bytes, tile_bytes / 2 / sum_bytes});
-        classes = even_tiles(class_count, std::max<std::int64_t>(128, most / 128 * 128));
+        classes = even_tiles(class_count, std::max(unit, most / unit * unit), unit);
     }
 };
 
@@ -125,6 +129,71 @@ __global__ void __launch_bounds__(threads)
     if (threadIdx.x % warp == 0) cosine[r] = inside ? sum * inverse_x[r] * inverse_w[k] : T(0);
 }
 
+/// target_cosine_kernel() of classes of several centers, the nearest of which is the target row; labels outside the
+/// range have none, -1.
+template <class T>
+__global__ void __launch_bounds__(threads)
+    target_center_kernel(std::int64_t rows, std::int64_t dim, std::int64_t classes, std::int64_t class_begin,
+                         std::int64_t centers, const T* x, const T* inverse_x, const T* w, const T* inverse_w,
+                         const std::int64_t* labels, T* cosine, std::int64_t* target_rows) {
+    const std::int64_t r = warp_row();
+    if (r >= rows) return;
+    const std::int64_t own = labels[r] - class_begin;
+    T best = 0;
+    std::int64_t target = -1;
+    if (own >= 0 && own < classes)
+        for (std::int64_t k = own * centers; k < (own + 1) * centers; ++k) {
+            T sum = 0;
+            for (std::int64_t d = threadIdx.x % warp; d < dim; d += warp) sum += x[r * dim + d] * w[k * dim + d];
+            const T here = warp_sum(sum) * inverse_x[r] * inverse_w[k];
+            if (target >= 0 && !(here > best) && here == here) continue;
+            best = here;
+            target = class_begin * centers + k;
+        }
+    if (threadIdx.x % warp != 0) return;
+    cosine[r] = best;
+    target_rows[r] = target;
+}
+
+/// Most heads leave the logits of other classes as they are: s cos.
+struct UsualClasses {
+    static constexpr bool hard = false;
+    UsualClasses from(std::int64_t) const { return *this; }
+    __device__ UsualClasses of_row(std::int64_t) const { return *this; }
+    template <class T>
+    __device__ T logit(T plain, T) const {
+        return plain;
+    }
+};
+/// math::HardClasses of each row.
+template <class T>
+struct HardRows {
+    static constexpr bool hard = true;
+    const T *above, *shift;
+    HardRows from(std::int64_t r0) const { return {above + r0, shift}; }
+    __device__ math::HardClasses<T> of_row(std::int64_t r) const { return {above[r], *shift}; }
+};
+
+/// CurricularFace's thresholds of rows, and what moves t; all rows in one block, as margin_rows_kernel().
+template <class T>
+__global__ void __launch_bounds__(1024)
+    hard_classes_kernel(T m, double rate, std::int64_t rows, const T* cosine, T* t, T* above) {
+    double sum = 0;
+    for (std::int64_t r = threadIdx.x; r < rows; r += 1024) {
+        const T c = cosine[r];
+        above[r] = math::hard_above(c, m);
+        sum += static_cast<double>(c > T(1) ? T(1) : (c < T(-1) ? T(-1) : c));
+    }
+    sum = warp_sum(sum);
+    __shared__ double sums[warp];
+    if (threadIdx.x % warp == 0) sums[threadIdx.x / warp] = sum;
+    __syncthreads();
+    if (threadIdx.x >= warp) return;
+    sum = warp_sum(sums[threadIdx.x]);
+    if (threadIdx.x == 0 && rate > 0)
+        *t = static_cast<T>(rate * sum / static_cast<double>(rows) + (1 - rate) * static_cast<double>(*t));
+}
+
 /// 16 bytes of a tile, moved as one.
 template <class T>
 struct alignas(16) Pack {
@@ -150,30 +219,24 @@ __device__ int own_class(std::int64_t label, std::int64_t first_class, int width
     return k >= 0 && k < width ? static_cast<int>(k) : -1;
 }
 
-/// Joins the cosines of one row of the tile into the row's statistics; `first`: they start here.
-template <class T, class C>
-__global__ void __launch_bounds__(row_threads)
-    statistics_kernel(const C* tile, std::int64_t ld, int width, T scale, const std::int64_t* labels,
-                      std::int64_t first_class, bool first, T* largest, T* sum) {
-    constexpr int count = Pack<C>::count, warps = row_threads / warp;
+/// Joins what the threads of a block saw of a row of the tile into the row's statistics; `first`: they start here.
+/// hard: the largest s cos too, to plain.
+template <bool hard, class T>
+__device__ void join_row(math::OnlineSum<T> s, T top, bool first, T* largest, T* sum, T* plain) {
+    constexpr int warps = row_threads / warp;
     const std::int64_t r = blockIdx.x;
-    const int own = own_class(labels[r], first_class, width);
-    const T none = -static_cast<T>(HUGE_VAL);
-    math::OnlineSum<T> s;
-    for (int k = static_cast<int>(threadIdx.x) * count; k < width; k += row_threads * count) {
-        const auto cosines = *reinterpret_cast<const Pack<C>*>(tile + r * ld + k);
-        T logits[count];
-        for (int i = 0; i < count; ++i) logits[i] = math::tile_logit(widened(cosines.v[i]), scale);
-        if (special<count>(k, own, width))
-            for (int i = 0; i < count; ++i)
-                if (k + i == own || k + i >= width) logits[i] = none;
-        s.add(logits);
+    for (int step = warp / 2; step > 0; step /= 2) {
+        s.join(shuffled(s, step));
+        if constexpr (hard) {
+            const T other = __shfl_xor_sync(0xffffffffu, top, step);
+            top = other > top ? other : top;
+        }
     }
-    for (int step = warp / 2; step > 0; step /= 2) s.join(shuffled(s, step));
-    __shared__ T tops[warps], sums[warps];
+    __shared__ T tops[warps], sums[warps], plains[warps];
     if (threadIdx.x % warp == 0) {
         tops[threadIdx.x / warp] = s.largest;
         sums[threadIdx.x / warp] = s.sum;
+        if constexpr (hard) plains[threadIdx.x / warp] = top;
     }
     __syncthreads();
     if (threadIdx.x != 0) return;
@@ -182,13 +245,86 @@ __global__ void __launch_bounds__(row_threads)
     for (int i = 0; i < warps; ++i) all.join({tops[i], sums[i]});
     largest[r] = all.largest;
     sum[r] = all.sum;
+    if constexpr (hard) {
+        top = first ? plains[0] : plain[r];
+        for (int i = 0; i < warps; ++i) top = plains[i] > top ? plains[i] : top;
+        plain[r] = top;
+    }
+}
+
+/// Takes the cosines of one row of the tile into the row's statistics.
+template <class T, class C, class Head>
+__global__ void __launch_bounds__(row_threads)
+    statistics_kernel(const C* tile, std::int64_t ld, int width, T scale, const std::int64_t* labels,
+                      std::int64_t first_class, bool first, Head head, T* largest, T* sum, T* plain) {
+    constexpr int count = Pack<C>::count;
+    const std::int64_t r = blockIdx.x;
+    const int own = own_class(labels[r], first_class, width);
+    const T none = -static_cast<T>(HUGE_VAL);
+    const auto classes = head.of_row(r);
+    math::OnlineSum<T> s;
+    T top = none;
+    for (int k = static_cast<int>(threadIdx.x) * count; k < width; k += row_threads * count) {
+        const auto cosines = *reinterpret_cast<const Pack<C>*>(tile + r * ld + k);
+        T logits[count];
+        for (int i = 0; i < count; ++i) logits[i] = math::tile_logit(widened(cosines.v[i]), scale);
+        if (special<count>(k, own, width))
+            for (int i = 0; i < count; ++i)
+                if (k + i == own || k + i >= width) logits[i] = none;
+        if constexpr (Head::hard)
+            for (int i = 0; i < count; ++i) {
+                top = logits[i] > top ? logits[i] : top;
+                logits[i] = classes.logit(logits[i], scale);
+            }
+        s.add(logits);
+    }
+    join_row<Head::hard>(s, top, first, largest, sum, plain);
+}
+
+/// The largest cosine of a class and its place among the centers: the first of equal ones; not a number where one is
+/// none.
+template <class C>
+__device__ int nearest_center(const C* cosines, int centers) {
+    int best = 0;
+    auto top = widened(cosines[0]);
+    for (int c = 1; c < centers; ++c) {
+        const auto here = widened(cosines[c]);
+        if (!(here > top) && here == here) continue;
+        top = here;
+        best = c;
+    }
+    return best;
+}
+
+/// The same for classes of several centers: `width` counts rows of W, the first class being whole.
+template <class T, class C, class Head>
+__global__ void __launch_bounds__(row_threads)
+    center_statistics_kernel(const C* tile, std::int64_t ld, int width, int centers, T scale,
+                             const std::int64_t* labels, std::int64_t first_class, bool first, Head head, T* largest,
+                             T* sum, T* plain) {
+    const std::int64_t r = blockIdx.x;
+    const int count = width / centers, own = own_class(labels[r], first_class, count);
+    const T none = -static_cast<T>(HUGE_VAL);
+    const auto classes = head.of_row(r);
+    math::OnlineSum<T> s;
+    T top = none;
+    for (int k = static_cast<int>(threadIdx.x); k < count; k += row_threads) {
+        if (k == own) continue;
+        const C* cosines = tile + r * ld + k * centers;
+        const T here = math::tile_logit(static_cast<T>(widened(cosines[nearest_center(cosines, centers)])), scale);
+        const T logits[1] = {classes.logit(here, scale)};
+        top = here > top ? here : top;
+        s.add(logits);
+    }
+    join_row<Head::hard>(s, top, first, largest, sum, plain);
 }
 
 /// All rows in one block: the order of the two sums is fixed, and the work is O(rows).
 template <class T>
 __global__ void __launch_bounds__(1024)
     margin_rows_kernel(Margin margin, T scale, std::int64_t rows, const T* largest, const T* sum, const T* cosine,
-                       const T* m2, const T* m3, T* target_logit, T* slope, T* log_sum_exp, T* loss, T* correct) {
+                       const T* plain, const T* m2, const T* m3, T* target_logit, T* slope, T* log_sum_exp, T* loss,
+                       T* correct) {
     double total = 0, hits = 0;
     for (std::int64_t r = threadIdx.x; r < rows; r += 1024) {
         const Margin own = m2 ? margin.with(static_cast<double>(m2[r]), static_cast<double>(m3[r])) : margin;
@@ -197,7 +333,7 @@ __global__ void __launch_bounds__(1024)
         slope[r] = row.slope;
         log_sum_exp[r] = row.log_sum_exp;
         total += static_cast<double>(row.loss());
-        hits += scale * cosine[r] > largest[r] ? 1 : 0;
+        hits += scale * cosine[r] > plain[r] ? 1 : 0;
     }
     total = warp_sum(total);
     hits = warp_sum(hits);
@@ -216,11 +352,24 @@ __global__ void __launch_bounds__(1024)
     }
 }
 
+/// d loss / d cos of another class, divided by s.
+template <class T, class Head>
+__device__ T other_class(const math::GradientRow<T>& row, const Head& head, std::int64_t r, T cosine, T scale) {
+    if constexpr (Head::hard) {
+        const auto classes = head.of_row(r);
+        const T plain = math::tile_logit(cosine, scale);
+        return math::tile_exp(classes.logit(plain, scale) - row.log_sum_exp) * classes.slope(plain, scale);
+    } else {
+        return row.other(cosine, scale);
+    }
+}
+
 /// Turns the cosines of a tile into d loss / d logit, in their place: rows down, packs of classes across; zeros beyond
 /// the width. The row's weight and the scale are the same everywhere and multiply the finished sums.
-template <class T, class C, class U>
-__global__ void __launch_bounds__(threads) gradient_kernel(void* tile, std::int64_t ld, int width, T scale,
-                                                           const math::GradientRow<T>* rows, std::int64_t first_class) {
+template <class T, class C, class U, class Head>
+__global__ void __launch_bounds__(threads)
+    gradient_kernel(void* tile, std::int64_t ld, int width, T scale, const math::GradientRow<T>* rows,
+                    std::int64_t first_class, Head head) {
     static_assert(sizeof(C) == sizeof(U));
     constexpr int count = Pack<C>::count;
     const std::int64_t r = blockIdx.y;
@@ -229,13 +378,38 @@ __global__ void __launch_bounds__(threads) gradient_kernel(void* tile, std::int6
     const math::GradientRow<T> row = rows[r];
     const auto cosines = *reinterpret_cast<const Pack<C>*>(static_cast<const C*>(tile) + r * ld + k);
     T g[count];
-    for (int i = 0; i < count; ++i) g[i] = row.other(widened(cosines.v[i]), scale);
+    for (int i = 0; i < count; ++i) g[i] = other_class(row, head, r, static_cast<T>(widened(cosines.v[i])), scale);
     if (const int own = own_class(row.label, first_class, width); special<count>(k, own, width))
         for (int i = 0; i < count; ++i)
             if (k + i == own || k + i >= width) g[i] = k + i == own ? row.own() : T(0);
     Pack<U> out;
     for (int i = 0; i < count; ++i) out.v[i] = rounded<U>(g[i]);
     *reinterpret_cast<Pack<U>*>(static_cast<U*>(tile) + r * ld + k) = out;
+}
+
+/// The same for classes of several centers, a class a thread; `width` counts rows of W and first_row is the first of
+/// them. The thread after the last class writes the zeros.
+template <class T, class C, class U, class Head>
+__global__ void __launch_bounds__(threads)
+    center_gradient_kernel(void* tile, std::int64_t ld, int width, int centers, T scale,
+                           const math::GradientRow<T>* rows, const std::int64_t* target_rows, std::int64_t first_row,
+                           Head head) {
+    static_assert(sizeof(C) == sizeof(U));
+    const std::int64_t r = blockIdx.y;
+    const int k = static_cast<int>(blockIdx.x * threads + threadIdx.x), count = width / centers;
+    U* const out = static_cast<U*>(tile) + r * ld;
+    if (k == count)
+        for (int i = width; i < padded(width); ++i) out[i] = rounded<U>(T(0));
+    if (k >= count) return;
+    const math::GradientRow<T> row = rows[r];
+    const C* cosines = static_cast<const C*>(tile) + r * ld + k * centers;
+    int best = nearest_center(cosines, centers);
+    T g = other_class(row, head, r, static_cast<T>(widened(cosines[best])), scale);
+    if (row.label == first_row / centers + k) {
+        best = static_cast<int>(target_rows[r] - first_row) - k * centers;
+        g = row.own();
+    }
+    for (int c = 0; c < centers; ++c) out[k * centers + c] = rounded<U>(c == best ? g : T(0));
 }
 
 /// What the gradient kernel reads of each row, side by side.
@@ -245,6 +419,21 @@ struct GatherGradientRows {
     const std::int64_t* labels;
     math::GradientRow<T>* out;
     BF_HD void operator()(std::int64_t r) const { out[r] = {log_sum_exp[r], target_logit[r], slope[r], labels[r]}; }
+};
+
+/// to[r] = from[r].
+template <class E>
+struct CopyRows {
+    const E* from;
+    E* to;
+    BF_HD void operator()(std::int64_t r) const { to[r] = from[r]; }
+};
+/// Classes of rows of W.
+struct ClassOfRow {
+    const std::int64_t* rows;
+    std::int64_t centers;
+    std::int64_t* labels;
+    BF_HD void operator()(std::int64_t r) const { labels[r] = rows[r] / centers; }
 };
 
 /// A scalar in device memory.
@@ -348,7 +537,7 @@ class Tiles {
           classes_(weights.w.dim(0)),
           dim_(weights.w.dim(1)),
           ld_((dim_ + 7) / 8 * 8),  // tensor cores want rows of whole 16 bytes; zeros do no harm
-          tiling_(row_count, classes_, dim_, sizeof(C), sizeof(T)),
+          tiling_(row_count, classes_, dim_, sizeof(C), sizeof(T), weights.centers),
           sums_(sums),
           x_(context, rows_ * ld_),
           w_(context, tiling_.classes * ld_),
@@ -372,6 +561,15 @@ class Tiles {
         for_each(context_, rows.count(),
                  GatherGradientRows<T>{in<T>(rows.log_sum_exp), in<T>(rows.target_logit), in<T>(rows.slope),
                                        in<std::int64_t>(rows.labels), rows_data_.data() + begin});
+        if (weights_.centers > 1) {
+            if (begin == 0) targets_ = {context_, rows_};
+            for_each(context_, rows.count(),
+                     CopyRows<std::int64_t>{in<std::int64_t>(rows.target_rows), targets_.data() + begin});
+        }
+        if (!rows.hard_above.defined()) return;
+        if (begin == 0) above_ = {context_, rows_};
+        shift_ = in<T>(rows.hard_shift);
+        for_each(context_, rows.count(), CopyRows<T>{in<T>(rows.hard_above), above_.data() + begin});
     }
     /// Calls f(k0, k1) for each tile of classes, its unit rows being ready.
     template <class F>
@@ -398,11 +596,10 @@ class Tiles {
     /// d loss / d logit of the same tile, in the place of its cosines.
     void gradient(std::int64_t r0, std::int64_t r1, std::int64_t k0, std::int64_t k1) {
         cosines(r0, r1, k1 - k0);
-        const dim3 grid(blocks_of(k1 - k0, threads * Pack<C>::count), static_cast<unsigned>(r1 - r0));
-        launch_kernel(context_, gradient_kernel<T, C, U>, grid, threads, static_cast<void*>(tile_.data()),
-                      tiling_.classes, static_cast<int>(k1 - k0), static_cast<T>(weights_.scale),
-                      rows_data_.data() + r0, weights_.class_begin + k0);
-        BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
+        if (shift_)
+            gradient(HardRows<T>{above_.data() + r0, shift_}, r0, r1, k0, k1);
+        else
+            gradient(UsualClasses{}, r0, r1, k0, k1);
     }
     /// sums [classes, D] (+)= gradient^T unit rows.
     void add_class_sums(std::int64_t r0, std::int64_t r1, std::int64_t width, T* sums) {
@@ -416,6 +613,25 @@ class Tiles {
     }
 
   private:
+    template <class Head>
+    void gradient(const Head& head, std::int64_t r0, std::int64_t r1, std::int64_t k0, std::int64_t k1) {
+        const auto height = static_cast<unsigned>(r1 - r0);
+        const auto width = static_cast<int>(k1 - k0);
+        const T scale = static_cast<T>(weights_.scale);
+        void* const tile = tile_.data();
+        if (weights_.centers == 1) {
+            const dim3 grid(blocks_of(k1 - k0, threads * Pack<C>::count), height);
+            launch_kernel(context_, gradient_kernel<T, C, U, Head>, grid, threads, tile, tiling_.classes, width, scale,
+                          rows_data_.data() + r0, weights_.class_begin + k0, head);
+        } else {
+            const dim3 grid(blocks_of((k1 - k0) / weights_.centers + 1, threads), height);
+            launch_kernel(context_, center_gradient_kernel<T, C, U, Head>, grid, threads, tile, tiling_.classes, width,
+                          static_cast<int>(weights_.centers), scale, rows_data_.data() + r0, targets_.data() + r0,
+                          weights_.class_begin * weights_.centers + k0, head);
+        }
+        BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
+    }
+
     static constexpr bool two_roundings = !std::is_same_v<C, U>;
 
     static const U* of_sums(const Scratch<C>& cosines, const Scratch<U>& own) {
@@ -441,6 +657,9 @@ class Tiles {
     Scratch<C> x_, w_, tile_;
     Scratch<U> x_of_sums_, w_of_sums_;
     Scratch<math::GradientRow<T>> rows_data_;
+    Scratch<T> above_;
+    Scratch<std::int64_t> targets_;
+    const T* shift_ = nullptr;  ///< there: classes may be hard
 };
 
 /// out = through the normalisation of rows x [n, D], times weight and seed.
@@ -464,24 +683,50 @@ void launch_inverse_norms(Context& context, const Tensor& x, const Tensor& y) {
 template <class T>
 void launch_target_cosine(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
                           const Tensor& cosine) {
+    if (weights.centers > 1) {
+        launch_kernel(context, target_center_kernel<T>, blocks_of(rows.count(), rows_per_block), threads, rows.count(),
+                      rows.x.dim(1), weights.w.dim(0) / weights.centers, weights.class_begin, weights.centers,
+                      in<T>(rows.x), in<T>(rows.inverse_norm), in<T>(weights.w), in<T>(weights.inverse_norm),
+                      in<std::int64_t>(rows.labels), at<T>(cosine), at<std::int64_t>(rows.target_rows));
+        BF_CUDA(cudaGetLastError(), "rows ", rows.count(), ", centers ", weights.centers);
+        return;
+    }
     launch_kernel(context, target_cosine_kernel<T>, blocks_of(rows.count(), rows_per_block), threads, rows.count(),
                   rows.x.dim(1), weights.w.dim(0), weights.class_begin, in<T>(rows.x), in<T>(rows.inverse_norm),
                   in<T>(weights.w), in<T>(weights.inverse_norm), in<std::int64_t>(rows.labels), at<T>(cosine));
     BF_CUDA(cudaGetLastError(), "rows ", rows.count());
 }
 
-template <class T, class C, class U>
+template <class T>
+void launch_hard_classes(Context& context, double m, double rate, const Tensor& cosine, const Tensor& t,
+                         const Tensor& above) {
+    launch_kernel(context, hard_classes_kernel<T>, 1, 1024, static_cast<T>(m), rate, cosine.numel(), in<T>(cosine),
+                  at<T>(t), at<T>(above));
+    BF_CUDA(cudaGetLastError(), "rows ", cosine.numel());
+}
+
+template <class T, class C, class U, class Head>
 void tiled_statistics(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
-                      const Tensor& largest, const Tensor& sum) {
+                      const Tensor& largest, const Tensor& sum, const Head& head, T* plain) {
     Tiles<T, C, U> tiles(context, weights, rows.count(), Sums::none);
     tiles.add_rows(rows, 0);
     tiles.each_class_tile([&](std::int64_t k0, std::int64_t k1) {
         tiles.each_row_tile([&](std::int64_t r0, std::int64_t r1) {
             const C* tile = tiles.cosines(r0, r1, k1 - k0);
-            launch_kernel(context, statistics_kernel<T, C>, static_cast<unsigned>(r1 - r0), row_threads, tile,
-                          tiles.tiling().classes, static_cast<int>(k1 - k0), static_cast<T>(weights.scale),
-                          in<std::int64_t>(rows.labels) + r0, weights.class_begin + k0, k0 == 0, at<T>(largest) + r0,
-                          at<T>(sum) + r0);
+            const auto height = static_cast<unsigned>(r1 - r0);
+            const auto width = static_cast<int>(k1 - k0);
+            const T scale = static_cast<T>(weights.scale);
+            const std::int64_t* labels = in<std::int64_t>(rows.labels) + r0;
+            T* const plain_at = plain ? plain + r0 : nullptr;
+            if (weights.centers == 1)
+                launch_kernel(context, statistics_kernel<T, C, Head>, height, row_threads, tile, tiles.tiling().classes,
+                              width, scale, labels, weights.class_begin + k0, k0 == 0, head.from(r0),
+                              at<T>(largest) + r0, at<T>(sum) + r0, plain_at);
+            else
+                launch_kernel(context, center_statistics_kernel<T, C, Head>, height, row_threads, tile,
+                              tiles.tiling().classes, width, static_cast<int>(weights.centers), scale, labels,
+                              weights.class_begin + k0 / weights.centers, k0 == 0, head.from(r0), at<T>(largest) + r0,
+                              at<T>(sum) + r0, plain_at);
             BF_CUDA(cudaGetLastError(), "tile ", r1 - r0, " x ", k1 - k0);
         });
     });
@@ -491,9 +736,9 @@ template <class T>
 void launch_margin_rows(Context& context, const Margin& margin, double scale, const ClassifierRows& rows,
                         const ClassifierStatistics& s, const Tensor& loss, const Tensor& correct) {
     launch_kernel(context, margin_rows_kernel<T>, 1, 1024, margin, static_cast<T>(scale), rows.count(),
-                  in<T>(s.largest), in<T>(s.sum), in<T>(s.cosine), rows.m2.defined() ? in<T>(rows.m2) : nullptr,
-                  rows.m3.defined() ? in<T>(rows.m3) : nullptr, at<T>(rows.target_logit), at<T>(rows.slope),
-                  at<T>(rows.log_sum_exp), at<T>(loss), at<T>(correct));
+                  in<T>(s.largest), in<T>(s.sum), in<T>(s.cosine), in<T>(s.plain.defined() ? s.plain : s.largest),
+                  rows.m2.defined() ? in<T>(rows.m2) : nullptr, rows.m3.defined() ? in<T>(rows.m3) : nullptr,
+                  at<T>(rows.target_logit), at<T>(rows.slope), at<T>(rows.log_sum_exp), at<T>(loss), at<T>(correct));
     BF_CUDA(cudaGetLastError(), "rows ", rows.count());
 }
 
@@ -559,10 +804,25 @@ void target_cosine(Context& context, const ClassifierRows& rows, const Classifie
 }
 
 void classifier_statistics(Context& context, const ClassifierRows& rows, const ClassifierWeights& weights,
-                           const Tensor& largest, const Tensor& sum) {
+                           const Tensor& largest, const Tensor& sum, const Tensor& plain) {
     if (rows.count() == 0) return;
-    visit_products(
-        weights, [&]<class T, class C, class U>() { tiled_statistics<T, C, U>(context, rows, weights, largest, sum); });
+    visit_products(weights, [&]<class T, class C, class U>() {
+        if (plain.defined())
+            tiled_statistics<T, C, U>(context, rows, weights, largest, sum,
+                                      HardRows<T>{in<T>(rows.hard_above), in<T>(rows.hard_shift)}, at<T>(plain));
+        else
+            tiled_statistics<T, C, U>(context, rows, weights, largest, sum, UsualClasses{}, static_cast<T*>(nullptr));
+    });
+}
+
+void class_labels(Context& context, const Tensor& rows, std::int64_t centers, const Tensor& labels) {
+    for_each(context, rows.numel(), ClassOfRow{in<std::int64_t>(rows), centers, at<std::int64_t>(labels)});
+}
+
+void hard_classes(Context& context, double m, double rate, const Tensor& cosine, const Tensor& t, const Tensor& above) {
+    if (cosine.numel() == 0) return;
+    visit_real(cosine.dtype(), "margin_softmax",
+               [&]<class T>() { launch_hard_classes<T>(context, m, rate, cosine, t, above); });
 }
 
 void margin_rows(Context& context, const Margin& margin, double scale, const ClassifierRows& rows,

@@ -65,7 +65,9 @@ void avg_pool_dx(Context&, const PoolGeometry&, T dy, T dx);
 // classifier.cu
 void inverse_norms(Context&, T x, T y);
 void target_cosine(Context&, const ClassifierRows&, const ClassifierWeights&, T cosine);
-void classifier_statistics(Context&, const ClassifierRows&, const ClassifierWeights&, T largest, T sum);
+void classifier_statistics(Context&, const ClassifierRows&, const ClassifierWeights&, T largest, T sum, T plain);
+void class_labels(Context&, T rows, std::int64_t centers, T labels);
+void hard_classes(Context&, double m, double rate, T cosine, T t, T above);
 void margin_rows(Context&, const Margin&, double scale, const ClassifierRows&, const ClassifierStatistics&, T loss,
                  T correct);
 void classifier_dw(Context&, const ClassifierRows* sets, int set_count, double row_weight, T seed,

@@ -20,8 +20,8 @@ void each(Tensor& t, F&& f) {
 }
 template <class F>
 void each(ClassifierRows& r, F&& f) {
-    for (Tensor* t :
-         {&r.x, &r.inverse_norm, &r.labels, &r.target_logit, &r.slope, &r.log_sum_exp, &r.m2, &r.m3, &r.radial})
+    for (Tensor* t : {&r.x, &r.inverse_norm, &r.labels, &r.target_logit, &r.slope, &r.log_sum_exp, &r.m2, &r.m3,
+                      &r.radial, &r.target_rows, &r.hard_above, &r.hard_shift})
         f(*t);
 }
 template <class F>
@@ -31,7 +31,7 @@ void each(ClassifierWeights& w, F&& f) {
 }
 template <class F>
 void each(ClassifierStatistics& s, F&& f) {
-    for (Tensor* t : {&s.largest, &s.sum, &s.cosine}) f(*t);
+    for (Tensor* t : {&s.largest, &s.sum, &s.cosine, &s.plain}) f(*t);
 }
 template <class F>
 void each(UpdateItem& i, F&& f) {

@@ -139,6 +139,51 @@ TEST(ClassifierCuda, AgreesWithCpuOverSeveralTiles) {
         }
 }
 
+// CurricularFace, sub-center ArcFace, and both.
+TEST(ClassifierCuda, HeadsOfOtherClassesAgreeWithCpu) {
+    SKIP_WITHOUT_GPU();
+    const std::int64_t sizes[][4] = {
+        {37, 300, 303, 40}, {3, 20, 6001, 24}, {3, 5, 11, 7}, {38, 1, 170, 64}, {1, 1, 1, 1}};
+    const struct {
+        std::int64_t centers;
+        bool hard;
+    } heads[] = {{1, true}, {3, false}, {2, true}};
+    for (const auto& [b, q, k, d] : sizes)
+        for (const auto& head : heads)
+            for (const DType dtype : {DType::f64, DType::f32}) {
+                SCOPED_TRACE(bf::concat(bf::name_of(dtype), " B ", b, " Q ", q, " K ", k, " D ", d, " centers ",
+                                        head.centers, head.hard ? " hard" : ""));
+                const Tensor e = normal({b, d}, 1, dtype), memory = normal({q, d}, 2, dtype),
+                             w = normal({k * head.centers, d}, 3, dtype);
+                const std::int64_t batch = b, classes = k;  // a binding cannot be captured
+                Tensor rows, t;
+                const auto outcome = [&](bf::Device device, DType products) {
+                    const Var ve = Var::leaf(e.clone().to(device)), vw = Var::leaf(w.clone().to(device));
+                    bf::MarginSoftmaxOptions options{
+                        .margin = bf::arcface(16),
+                        .memory = {memory.to(device), labels_below(memory.dim(0), w.dim(0)).to(device), memory.dim(0)},
+                        .products = products,
+                        .centers = head.centers};
+                    if (head.hard) options.curricular_t = bf::full({}, 0.5, dtype, device);
+                    const auto r = bf::margin_softmax(ve, vw, labels_below(batch, classes).to(device), options);
+                    bf::backward(r.loss);
+                    rows = r.target_rows.to(bf::cpu_device);
+                    if (head.hard) t = options.curricular_t.to(bf::cpu_device);
+                    return Outcome{r.loss.value(), r.classifier_loss, r.correct, ve.grad(), vw.grad()};
+                };
+                const Outcome want = outcome(bf::cpu_device, DType::f32);
+                const Tensor want_rows = rows, want_t = t;
+                const Outcome got = outcome(gpu, DType::f32);
+                expect_close(got, want, tolerance(dtype));
+                EXPECT_EQ(got.correct.item(), want.correct.item());
+                EXPECT_EQ(std::memcmp(rows.raw(), want_rows.raw(), rows.bytes()), 0);
+                if (head.hard) {
+                    EXPECT_NEAR(t.item(), want_t.item(), 1e-6);
+                }
+                if (dtype == DType::f32 && d > 1) expect_close(outcome(gpu, DType::bf16), want, 5e-2);
+            }
+}
+
 TEST(ClassifierCuda, GivesTheSameBitsFromRunToRun) {
     SKIP_WITHOUT_GPU();
 #ifdef BF_EMULATED_DEVICE

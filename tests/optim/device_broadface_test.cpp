@@ -1,5 +1,6 @@
 // BroadFace on a device: the golden vectors, and the queue's state against the host's.
 #include "bf/nn/init.hpp"
+#include "class_heads_steps.hpp"
 #include "device.hpp"
 #include "golden_steps.hpp"
 #include "memory_steps.hpp"
@@ -22,6 +23,8 @@ TEST_F(GpuBroadFace, GoldenXbm) {
 TEST_F(GpuBroadFace, GoldenVpl) {
     for (const DType dtype : {DType::f64, DType::f32}) memory_golden::run_golden_vpl(dtype, test_device);
 }
+TEST_F(GpuBroadFace, GoldenStepsOfCurricularFace) { class_heads_golden::run_curricular_steps(DType::f64, test_device); }
+TEST_F(GpuBroadFace, GoldenStepsOfSubCenters) { class_heads_golden::run_center_steps(DType::f64, test_device); }
 
 /// Rows of labels that come again, pushed past the end of the ring.
 void push_some(BroadFace& broad, bf::Device device) {

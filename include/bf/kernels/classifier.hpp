@@ -24,6 +24,14 @@ struct ClassifierRows {
     Tensor m2{}, m3{};  ///< [R]
     Tensor radial{};    ///< [R] d row loss / d|x|, where the head has one
 
+    /// [R] i64 with several centers: the row of the whole W that target_cosine found nearest among those of the label;
+    /// -1 outside the range of classes. Undefined with one.
+    Tensor target_rows{};
+
+    // CurricularFace (math/hard_classes.hpp); both undefined: no class is hard
+    Tensor hard_above{};  ///< [R] cosine above which another class is hard
+    Tensor hard_shift{};  ///< t, a scalar
+
     std::int64_t count() const { return x.defined() ? x.dim(0) : 0; }
 };
 
@@ -32,16 +40,19 @@ inline constexpr std::int64_t usual_kept_bytes = 64 << 20;
 /// Elements of `kept` with room for all logits of `rows` rows and `classes` classes, on any target.
 inline std::int64_t kept_size(std::int64_t rows, std::int64_t classes) { return (rows + 31) / 32 * 32 * classes; }
 
-/// The classes that this call works on: rows [class_begin, class_begin + K) of the whole W.
+/// The classes that this call works on: [class_begin, class_begin + K) of all. Class k has the rows
+/// [k centers, (k + 1) centers) of the whole W, and its cosine is the largest of theirs (sub-center ArcFace, Deng et
+/// al., ECCV 2020); gradients go to that row, the first of equal ones.
 struct ClassifierWeights {
-    Tensor w;             ///< [K, D]
-    Tensor inverse_norm;  ///< [K]
+    Tensor w;             ///< [K centers, D]
+    Tensor inverse_norm;  ///< [K centers]
     std::int64_t class_begin = 0;
     double scale = 64;
     /// Operands of the large products of a w in f32: with bf16 rows and gradients of logits are rounded to bf16 on
     /// their way into logits, dW and dx (sums in f32), on a GPU and on a CPU that multiplies pairs in bf16; everything
     /// else, and any other value, keeps the dtype of w.
     DType products = DType::f32;
+    std::int64_t centers = 1;
 };
 
 /// Row statistics over a range of classes: shards of W join by reduction (ops/margin_softmax.hpp).
@@ -49,6 +60,7 @@ struct ClassifierStatistics {
     Tensor largest;  ///< [R] largest logit of the classes other than the label
     Tensor sum;      ///< [R] sum of exp(logit - largest) over them
     Tensor cosine;   ///< [R] cosine with the label's row; 0 where the label lies outside the range
+    Tensor plain{};  ///< [R] largest s cos of the classes other than the label; undefined: it is `largest`
 };
 
 /// The margin of a row: that of all rows, or a Margin with the row's own m2 and m3.
@@ -67,7 +79,8 @@ Margin own_margin(const Margin& margin, const ClassifierRows& rows, std::int64_t
 template <class T, class MarginFunctor>
 std::pair<double, double> margin_rows(const MarginFunctor& margin, double scale, const ClassifierRows& rows,
                                       const ClassifierStatistics& s) {
-    const T *largest = s.largest.data<T>(), *sum = s.sum.data<T>(), *cosine = s.cosine.data<T>();
+    const T *largest = s.largest.data<T>(), *sum = s.sum.data<T>(), *cosine = s.cosine.data<T>(),
+            *plain = s.plain.defined() ? s.plain.data<T>() : largest;
     double loss = 0, correct = 0;
     for (std::int64_t i = 0; i < rows.count(); ++i) {
         const auto row =
@@ -76,7 +89,7 @@ std::pair<double, double> margin_rows(const MarginFunctor& margin, double scale,
         rows.slope.data<T>()[i] = row.slope;
         rows.log_sum_exp.data<T>()[i] = row.log_sum_exp;
         loss += static_cast<double>(row.loss());
-        correct += static_cast<T>(scale) * cosine[i] > largest[i] ? 1 : 0;
+        correct += static_cast<T>(scale) * cosine[i] > plain[i] ? 1 : 0;
     }
     return {loss, correct};
 }

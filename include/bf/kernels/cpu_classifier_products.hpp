@@ -40,6 +40,8 @@ struct ExactProducts {
     static std::int64_t class_tile(std::int64_t classes) {
         return std::clamp<std::int64_t>((classes + 335) / 336, 1, 3) * 42;
     }
+    /// Rows of gradients that add_classes() may write to.
+    static std::int64_t whole_steps(std::int64_t classes) { return classes; }
     /// Distance of rows of sums over D: whole blocks of columns.
     static std::int64_t sum_row(std::int64_t dim) { return padded_cols<T>(dim); }
     /// Elements of a right side [depth, columns], columns being whole blocks.
@@ -125,6 +127,7 @@ struct Bf16Products {
     /// A line more than D needs, so that rows of a block do not meet in few sets of the cache.
     static std::int64_t sum_row(std::int64_t dim) { return padded_cols<float>(dim) + 16; }
     static std::int64_t steps_of(std::int64_t depth) { return (depth + step - 1) / step; }
+    static std::int64_t whole_steps(std::int64_t classes) { return steps_of(classes) * step; }
     static std::int64_t right_size(std::int64_t depth, std::int64_t columns) {
         return steps_of(depth) * (step / 2) * columns;
     }

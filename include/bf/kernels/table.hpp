@@ -79,7 +79,10 @@ struct KernelTable {
     // the fused classifier (see cpu_classifier.hpp for each)
     void (*inverse_norms)(Context&, T x, T y);
     void (*target_cosine)(Context&, const ClassifierRows&, const ClassifierWeights&, T cosine);
-    void (*classifier_statistics)(Context&, const ClassifierRows&, const ClassifierWeights&, T largest, T sum);
+    void (*classifier_statistics)(Context&, const ClassifierRows&, const ClassifierWeights&, T largest, T sum,
+                                  T plain);  ///< plain: may be undefined
+    void (*hard_classes)(Context&, double m, double rate, T cosine, T t, T above);
+    void (*class_labels)(Context&, T rows, std::int64_t centers, T labels);
     void (*margin_rows)(Context&, const Margin&, double scale, const ClassifierRows&, const ClassifierStatistics&,
                         T loss, T correct);  ///< completes the rows; loss, correct: scalars, sums over the rows
     // a head that sets a margin for each row: rows.m2 and rows.m3 from norms [2] f64 (mean, std) and calls [1] i64,
@@ -117,8 +120,9 @@ struct KernelTable {
     entry(batch_norm_eval_dx) entry(prelu) entry(prelu_dx)
 #define BF_POOL_KERNELS(entry) entry(max_pool) entry(max_pool_dx) entry(avg_pool) entry(avg_pool_dx)
 #define BF_CLASSIFIER_KERNELS(entry) \
-    entry(inverse_norms) entry(target_cosine) entry(classifier_statistics) entry(margin_rows) entry(head_margins) \
-    entry(head_radial) entry(classifier_dw) entry(classifier_dx) entry(add_radial) entry(compensate)
+    entry(inverse_norms) entry(target_cosine) entry(classifier_statistics) entry(hard_classes) entry(class_labels) \
+    entry(margin_rows) entry(head_margins) entry(head_radial) entry(classifier_dw) entry(classifier_dx) \
+    entry(add_radial) entry(compensate)
 #define BF_UPDATE_KERNELS(entry) entry(sum_squares) entry(clip_factors) entry(sgd) entry(adamw)
 #define BF_KERNELS(entry) \
     BF_POINTWISE_KERNELS(entry) BF_MATRIX_KERNELS(entry) BF_CONV_KERNELS(entry) BF_NORM_KERNELS(entry) \

@@ -20,6 +20,7 @@ struct BroadFaceOptions {
     std::uint64_t age_limit = 0;   ///< oldest age in steps that is used; 0: no limit
     bool direction_only = false;   ///< compensate by unit rows of W
     bool overwrite = false;        ///< third-party variant: e* and W replace the stored pair at each use
+    std::int64_t centers = 1;      ///< rows of W a class; the queue's labels are rows, each with its own past
 };
 
 /// The state of the queue at one moment.
@@ -79,7 +80,8 @@ class BroadFace {
         return rows;
     }
 
-    /// Takes in embeddings e [B, D] with the rows of w that belong to labels [B]; call it before w is updated.
+    /// Takes in embeddings e [B, D] with rows of w: labels [B], or with several centers a class
+    /// MarginSoftmaxResult::target_rows; call it before w is updated.
     /// indices [B] i64 name the images and are only kept for telemetry.
     void push(const Tensor& e, const Tensor& labels, const Tensor& w, std::uint64_t step, const Tensor& indices = {}) {
         if (options_.queue > 0) queue_.push(e, labels, w, step, indices);
@@ -103,7 +105,8 @@ class BroadFace {
                  "hint: StepState::forwards");
         seen_ = false;
         for (const ForwardState& f : state.forwards)
-            push(f.embeddings, f.labels, state.weight.value(), state.step, f.indices);
+            push(f.embeddings, f.target_rows.defined() ? f.target_rows : f.labels, state.weight.value(), state.step,
+                 f.indices);
     }
     /// Stage hook: a graph of the step holds good while the queue is off, empty by choice, or used as a whole.
     std::uint64_t replay_key(std::uint64_t step) const {
@@ -121,7 +124,9 @@ class BroadFace {
         const QueueRows rows = queue_.newest(t.rows);
         const Tensor host_labels = rows.labels.to(cpu_device);
         const std::span<std::int64_t> labels = host_labels.span<std::int64_t>();
-        t.distinct = static_cast<std::int64_t>(std::set<std::int64_t>(labels.begin(), labels.end()).size());
+        std::set<std::int64_t> classes;
+        for (const std::int64_t row : labels) classes.insert(row / options_.centers);
+        t.distinct = static_cast<std::int64_t>(classes.size());
         const std::int64_t first = queue_.oldest(), oldest = queue_.age_of(first, step);
         t.age_histogram.assign(10, 0);
         for (std::int64_t s = first; s < queue_.sequence(); ++s) {

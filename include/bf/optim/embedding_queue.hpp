@@ -15,7 +15,8 @@ struct QueueRows {
     Tensor indices;     ///< [n] i64 places in the dataset, -1 where unknown, on the host
 };
 
-/// A ring of past embeddings, each with the classifier's row of its label at that moment; the oldest leave first. Rows
+/// A ring of past embeddings, each with the classifier's row of its label at that moment; the oldest leave first. Where
+/// a class has several centers, its rows of W are told apart: a label is the row that the embedding belongs to. Rows
 /// are named by sequence number: row s is the s-th that was pushed. It stores tensors, so it cannot keep a graph alive.
 class EmbeddingQueue {
   public:

@@ -15,12 +15,13 @@ struct ForwardState {
     Tensor embeddings;   ///< [B, D] raw, without graph
     Tensor labels;       ///< [B] i64
     Tensor indices;      ///< [B] i64 places in the dataset; may be undefined
-    Var weight;          ///< W [K, D]
+    Var weight;          ///< W [K centers, D]
     ClassifierMemory memory;
     Var encoded{};                 ///< the embeddings with their graph
     Var classifier{};              ///< W [K, D] as the loss sees it: a function of weight, or weight itself
     Var extra_loss{};              ///< added to L_enc; undefined: nothing is
     std::int64_t batch_total = 0;  ///< rows of the whole step; 0: those of this pass
+    Tensor target_rows{};  ///< [B] i64 MarginSoftmaxResult::target_rows, once the loss is there; undefined: the labels
 };
 
 /// What a stage sees around the update: before_step with the gradients ready and W unmoved, after_step with W moved.

@@ -207,6 +207,7 @@ class Trainer {
             const bool more = forward.extra_loss.value().defined();
             if (more) extra.push_back(forward.extra_loss.value());
             backward(more ? loss.loss + forward.extra_loss : loss.loss);
+            forward.target_rows = loss.target_rows;
             forward.memory = {};  // its rows are not needed any more, nor is what is left of the graph
             forward.encoded = forward.classifier = forward.extra_loss = Var();
             work.forwards.push_back(forward);
