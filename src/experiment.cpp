@@ -159,6 +159,13 @@ Experiment read_experiment(const fs::path& file) {
     f.tables("row", [&x](Fields& r) { x.small.push_back(read_row(r, false)); });
     f.tables("full", [&x](Fields& r) { x.full.push_back(read_row(r, true)); });
     f.tables("chart", [&x](Fields& c) { x.charts.push_back({c.text("title"), c.text("x"), c.text("series")}); });
+    f.tables("compare", [&x](Fields& c) {
+        const std::string row = c.text("row"), with = c.text("with");
+        for (const std::string& name : {row, with})
+            BF_CHECK(std::any_of(x.small.begin(), x.small.end(), [&](const auto& r) { return r.name == name; }),
+                     c.place(), "got \"", name, "\", want the name of a [[row]] above");
+        x.pairs.emplace_back(row, with);
+    });
     f.pass_over("config");
     f.finish();
     BF_CHECK(!x.title.empty() && !x.question.empty(), file.string(), "title and question: missing");

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace bf::program {
@@ -34,12 +35,13 @@ struct Experiment {
     std::string name, title, question, supports, does_not_support, context;
     std::filesystem::path file;
     std::vector<std::int64_t> seeds;
-    std::vector<std::string> metrics;  ///< the first one chooses the best evaluation
+    std::vector<std::string> metrics;  ///< each has a best epoch of its own
     std::vector<ExperimentRow> small;  ///< [[row]]
     std::vector<ExperimentRow> full;   ///< [[full]]: the paper's scale
     std::vector<ExperimentChart> charts;
     std::int64_t images = 0, identities = 0;  ///< of the full scale's training set, as published; 0: not said
-    std::vector<std::string> curves;          ///< rows whose learning curves are drawn
+    std::vector<std::pair<std::string, std::string>> pairs;  ///< [[compare]]: rows compared with each other
+    std::vector<std::string> curves;                         ///< rows whose learning curves are drawn
 };
 
 /// The experiments of a folder by name; a usage Error where there is no such folder.

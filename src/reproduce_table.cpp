@@ -79,7 +79,7 @@ MeanInterval difference_of(const RowResults& row, const RowResults& base, const 
 
 std::string signed_text(double v, int digits) {
     char text[32];
-    std::snprintf(text, sizeof text, "%+.*f", digits, v);
+    std::snprintf(text, sizeof text, "%+.*f", digits, std::abs(v) < 0.5 * std::pow(10, -digits) ? 0.0 : v);
     return text;
 }
 std::string text_of(const MeanInterval& m, int digits) {
@@ -171,6 +171,7 @@ class Table {
     std::string markdown_text() const {
         std::string out = "# " + x_.title + "\n\n" + x_.question + "\n\n" + progress() + "\n\n";
         for (const Column& c : columns_) out += "## " + c.name + "\n\n" + markdown(results(c));
+        if (const Cells c = comparisons(); c.size() > 1) out += "## Compared with each other\n\n" + markdown(c);
         for (const std::string& n : notes()) out += "- " + n + "\n";
         if (const Cells c = context(); c.size() > 1) out += "\n## " + context_title() + "\n\n" + markdown(c);
         if (!x_.supports.empty()) out += "\nWhat this supports: " + x_.supports + "\n";
@@ -187,6 +188,7 @@ class Table {
         const auto paragraph = [](const std::string& text) { return "<p>" + escape(text) + "</p>"; };
         std::string body = paragraph(x_.question) + paragraph(progress());
         for (const Column& c : columns_) body += "<h2>" + escape(c.name) + "</h2>" + html(results(c));
+        if (const Cells c = comparisons(); c.size() > 1) body += "<h2>Compared with each other</h2>" + html(c);
         body += "<ul>";
         for (const std::string& n : notes()) body += "<li>" + escape(n) + "</li>";
         body += "</ul>";
@@ -261,9 +263,7 @@ class Table {
         return all;
     }
     const RowResults* baseline(const RowResults& r) const {
-        for (const RowResults& b : rows_)
-            if (b.row->name == r.row->baseline) return &b;
-        return nullptr;
+        return r.row->baseline.empty() ? nullptr : row_of(r.row->baseline);
     }
     static const PaperNumber* paper_of(const ExperimentRow& row, const std::string& what) {
         for (const PaperNumber& p : row.paper)
@@ -310,6 +310,26 @@ class Table {
         return cells;
     }
 
+    const RowResults* row_of(const std::string& name) const {
+        for (const RowResults& r : rows_)
+            if (r.row->name == name) return &r;
+        return nullptr;
+    }
+    /// Pairs of rows that the experiment names.
+    Cells comparisons() const {
+        Cells cells{{"difference"}};
+        if (full_) return cells;
+        for (const Column& c : columns_) cells[0].push_back(c.name + ", last epoch");
+        for (const auto& [name, with] : x_.pairs) {
+            const RowResults &r = *row_of(name), &base = *row_of(with);
+            std::vector<std::string> line{r.row->label + " - " + base.row->label};
+            for (const Column& c : columns_)
+                line.push_back(difference_text(difference_of(r, base, c, false), c.metric, digits_of(c.metric)));
+            cells.push_back(std::move(line));
+        }
+        return cells;
+    }
+
     std::vector<std::string> notes() const {
         std::vector<std::string> n{
             "All numbers but those marked as the paper's are ours, measured. ± is half of the 95 % confidence interval "
@@ -317,7 +337,8 @@ class Table {
             "A difference pairs the runs of one seed; in brackets its 95 % confidence interval. It is within the noise "
             "where the interval holds 0. Nothing is corrected for the number of rows: of twenty differences that are "
             "none, one looks like one.",
-            "The best epoch is chosen, run by run, on the same pairs that it is measured on, so that it is too high by "
+            "The best epoch is chosen, run by run and metric by metric, on the same pairs that it is measured on, so "
+            "that it is too high by "
             "that choice; the last epoch is the fair figure."};
         for (const RowResults& r : rows_)
             if (r.first && r.first->config.val.size() > 1 && !full_) {

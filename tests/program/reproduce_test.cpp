@@ -35,7 +35,7 @@ class Reproduce : public Program {
                "[[row]]\nname = \"plain\"\nlabel = \"no <queue>\"\n"
                "[[row]]\nname = \"queue\"\nset = [\"broadface.queue=20\""
             << second_row
-            << "]\n"
+            << "]\n[[compare]]\nrow = \"queue\"\nwith = \"plain\"\n"
                "[[full]]\nname = \"large\"\nconfig = \"../full.toml\"\npaper = [\n"
                "{ what = \"IJB-B TAR@FAR=1e-5\", value = 81.25, status = \"confirmed\", source = \"page\" },\n"
                "{ what = \"LFW accuracy %\", value = 77.75, status = \"unconfirmed\" },\n]\n";
@@ -152,7 +152,7 @@ TEST_F(Reproduce, TrainsWhatIsMissingAndWritesTheTables) {
     const std::string table = read(root / "out/table.md"), page = read(root / "out/index.html"),
                       csv = read(root / "out/table.csv");
     for (const char* part : {"| no <queue> | 2 of 2 |", "within the noise", "For context alone: the paper's numbers",
-                             "81.25", "--only queue"})
+                             "queue - no <queue>", "81.25", "--only queue"})
         EXPECT_TRUE(has(table, part) || (std::string(part) == "within the noise" && has(table, "better")) ||
                     (std::string(part) == "within the noise" && has(table, "worse")))
             << part << "\n"
