@@ -177,16 +177,18 @@ Measured bench_training(const BenchArguments& a, const RunConfig& c, Device devi
                         std::int64_t identities, double flop) {
     Init init(7);
     const std::shared_ptr<Module> net = network_of(c, device, precision.compute);
-    const Var w = Var::leaf(init.normal({identities, c.embedding_size}, 0.01).to(device));
+    const Var w = Var::leaf(init.normal({identities * head_of(c).centers, c.embedding_size}, 0.01).to(device));
     const std::unique_ptr<Optimizer> optimizer = optimizer_of(c, *net, w);
     BF_CHECK(c.memory == "broadface", "bench", "a training step is measured plain or with broadface; got memory = \"",
              c.memory, "\"; hint: --set memory=broadface, or --mode inference");
-    BroadFace broad(broadface_options({.queue = c.broadface.queue, .compensate = c.broadface.compensate}),
-                    c.embedding_size, DType::f32, device);
+    BroadFace broad(
+        BroadFaceOptions{
+            .queue = c.broadface.queue, .compensate = c.broadface.compensate, .centers = head_of(c).centers},
+        c.embedding_size, DType::f32, device);
     if (c.broadface.queue > 0)  // full from the first step
         for (std::int64_t rows = c.broadface.queue, n; rows > 0; rows -= n) {
             n = std::min<std::int64_t>(rows, 4096);
-            broad.push(init.normal({n, c.embedding_size}, 1).to(device), made_labels(init, n, identities).to(device),
+            broad.push(init.normal({n, c.embedding_size}, 1).to(device), made_labels(init, n, w.shape()[0]).to(device),
                        w.value(), 0);
         }
     const MarginHead head(head_of(c), device);

@@ -11,6 +11,7 @@
 
 #include "bf/base/error.hpp"
 #include "bf/io/json.hpp"
+#include "model.hpp"
 
 namespace bf::program {
 namespace {
@@ -201,7 +202,9 @@ void check_margins(RunConfig& c, bool given, const std::string& where) {
     }
     BF_CHECK(m.size() == 3, where, "margin_list: got ", m.size(), " numbers, want 3 (m1, m2, m3)");
     if (c.loss == "combined") return;
-    const bool sphere = c.loss == "sphereface", arc = c.loss == "arcface" || c.loss == "elasticface_arc",
+    const bool sphere = c.loss == "sphereface",
+               arc = c.loss == "arcface" || c.loss == "elasticface_arc" || c.loss == "curricularface" ||
+                     c.loss == "subcenter_arcface",
                cos = c.loss == "cosface" || c.loss == "elasticface_cos" || c.loss == "adaface";
     const bool right = (sphere ? m[0] >= 2 && m[0] <= 1000 && m[0] == std::floor(m[0]) : m[0] == 1) &&
                        (arc ? m[1] > 0 : m[1] == 0) && (cos ? m[2] > 0 : m[2] == 0);
@@ -248,6 +251,14 @@ RunConfig read(toml::table& table, const std::string& name) {
     check_margins(config, margins, margins ? place(*margins, name) : name);
     BF_CHECK(config.head.l_a < config.head.u_a, name, "head.l_a: got ", config.head.l_a, ", want less than u_a ",
              config.head.u_a);
+    BF_CHECK(config.loss != "subcenter_arcface" || config.memory == "broadface", name, "memory: got ", config.memory,
+             ", want broadface with loss subcenter_arcface: a pair or a prototype of ", config.memory,
+             " knows one row an identity");
+    const HeadRule rule = head_of(config);
+    BF_CHECK(!config.measure_classifier || (rule.kind == HeadKind::fixed && rule.centers == 1), name,
+             "measure_classifier: got loss ", config.loss,
+             ", want one whose margin is the same for each image: arcface, cosface, combined, sphereface, "
+             "softmax");
     const NetworkFacts& facts = network_facts(config.network);
     config.network = facts.name;
     if (!table.get("image_size")) config.image_size = facts.image_size;

@@ -8,6 +8,7 @@
 
 #include "bf/base/error.hpp"
 #include "config_toml.hpp"
+#include "reproduce.hpp"
 
 namespace bf::program {
 namespace {
@@ -148,10 +149,7 @@ Experiment read_experiment(const fs::path& file) {
     x.context = f.text("context");
     x.seeds = f.list<std::int64_t>("seeds", {1, 2, 3}, "a list of whole numbers");
     x.metrics = f.list<std::string>("metrics", {"accuracy", "tar_far_1e-2"}, "a list of texts");
-    const std::vector<std::string> known{"accuracy", "tar_far_1e-2", "tar_far_1e-3", "auc", "eer"};
-    for (const std::string& m : x.metrics)
-        BF_CHECK(std::find(known.begin(), known.end(), m) != known.end(), file.string(), "metrics: unknown: ", m,
-                 "; hint: ", known[0], ", ", known[1], ", ", known[2], ", ", known[3], ", ", known[4]);
+    for (const std::string& m : x.metrics) metric_facts(m, file.string());
     x.images = f.take<std::int64_t>("images", 0, "a whole number");
     x.identities = f.take<std::int64_t>("identities", 0, "a whole number");
     x.curves = f.list<std::string>("curves", {}, "a list of rows");

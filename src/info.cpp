@@ -70,7 +70,7 @@ int run_info(bool json) {
                     static_cast<long long>(f.image_size), f.alias.empty() ? "" : (", alias " + f.alias).c_str());
     std::printf(
         "margin heads: arcface, cosface, combined, sphereface, softmax, adaface, elasticface_arc, "
-        "elasticface_cos, magface; exact or straight-through gradients\n"
+        "elasticface_cos, magface, curricularface, subcenter_arcface; exact or straight-through gradients\n"
         "images: JPEG, PNG, PGM, PPM; data: drawn faces, folders, lists, InsightFace's .rec and .bin, Omniglot\n"
         "weights: safetensors, ONNX both ways, PyTorch's .pth and .pt, .npz; arrays: .npy\n");
     return 0;

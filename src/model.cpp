@@ -24,15 +24,16 @@ std::int64_t kept_bytes_of(const RunConfig& config) {
 
 Margin margin_of(const RunConfig& c) {
     const double m1 = c.margin_list[0], m2 = c.margin_list[1], m3 = c.margin_list[2];
-    Margin m = c.loss == "arcface"           ? arcface(c.scale, m2)
-               : c.loss == "cosface"         ? cosface(c.scale, m3)
-               : c.loss == "combined"        ? combined_margin(c.scale, m1, m2, m3)
-               : c.loss == "sphereface"      ? sphereface(c.scale, static_cast<int>(m1))
-               : c.loss == "adaface"         ? adaface(c.scale, m3)
-               : c.loss == "elasticface_arc" ? arcface(c.scale, m2)
-               : c.loss == "elasticface_cos" ? cosface(c.scale, m3)
-               : c.loss == "magface"         ? arcface(c.scale, 0)
-                                             : normalized_softmax(c.scale);
+    Margin m = c.loss == "arcface"                                           ? arcface(c.scale, m2)
+               : c.loss == "cosface"                                         ? cosface(c.scale, m3)
+               : c.loss == "combined"                                        ? combined_margin(c.scale, m1, m2, m3)
+               : c.loss == "sphereface"                                      ? sphereface(c.scale, static_cast<int>(m1))
+               : c.loss == "adaface"                                         ? adaface(c.scale, m3)
+               : c.loss == "elasticface_arc"                                 ? arcface(c.scale, m2)
+               : c.loss == "elasticface_cos"                                 ? cosface(c.scale, m3)
+               : c.loss == "magface"                                         ? arcface(c.scale, 0)
+               : c.loss == "curricularface" || c.loss == "subcenter_arcface" ? arcface(c.scale, m2)
+                                                                             : normalized_softmax(c.scale);
     m.gradient = c.margin_gradient == "exact" ? MarginGradient::exact : MarginGradient::straight_through;
     m.easy = c.loss == "magface" && c.head.easy_margin;
     return m;
@@ -43,7 +44,9 @@ HeadRule head_of(const RunConfig& c) {
     return {.kind = c.loss == "adaface"                   ? HeadKind::adaface
                     : c.loss.rfind("elasticface", 0) == 0 ? HeadKind::elasticface
                     : c.loss == "magface"                 ? HeadKind::magface
+                    : c.loss == "curricularface"          ? HeadKind::curricularface
                                                           : HeadKind::fixed,
+            .centers = c.loss == "subcenter_arcface" ? h.centers : 1,
             .h = h.h,
             .t_alpha = h.t_alpha,
             .sigma = h.sigma,

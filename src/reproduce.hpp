@@ -48,8 +48,20 @@ struct RunResult {
     std::uint64_t best_step(const std::string& metric, const std::string& set = "") const;
 };
 
-/// Is a smaller value of this metric better?
-inline bool less_is_better(const std::string& metric) { return metric == "eer"; }
+/// Which way a metric is better.
+enum class Sense { more_is_better, less_is_better, neither };
+/// How a metric is called and printed.
+struct MetricFacts {
+    const char *key, *name;
+    double unit;  ///< that a value is multiplied by
+    int digits;
+    Sense sense;
+    bool at_end;  ///< measured for its own sake: the last value alone counts, and no epoch is chosen by it
+};
+/// A usage Error, which names `where`, for an unknown one.
+const MetricFacts& metric_facts(const std::string& key, const std::string& where = "reproduce");
+/// Metrics in records of a kind of metrics.jsonl (eval, classifier, queue), with the names that they have there.
+std::vector<std::pair<std::string, std::string>> metrics_of_record(const std::string& kind);
 
 /// OUTPUT/results.json: every run that finished, kept though its configuration is no longer asked for.
 class Ledger {

@@ -33,7 +33,7 @@ double step_seconds(const RunConfig& c, Device device, Module& net, const Var& w
         for (std::int64_t i = 0; i < n; ++i) t.data<std::int64_t>()[i] = i * 7919 % w.value().dim(0);
         return t.to(device);
     };
-    BroadFace broad(broadface_options({.queue = queue, .compensate = c.broadface.compensate}), c.embedding_size,
+    BroadFace broad(BroadFaceOptions{.queue = queue, .compensate = c.broadface.compensate}, c.embedding_size,
                     DType::f32, device);
     if (queue > 0) broad.push(init.normal({queue, c.embedding_size}, 1).to(device), labels(queue), w.value(), 0);
     Trainer<BroadFace> trainer(net, w, *optimizer,

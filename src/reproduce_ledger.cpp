@@ -111,12 +111,13 @@ std::uint64_t RunResult::last_step() const {
 }
 
 std::uint64_t RunResult::best_step(const std::string& metric, const std::string& set) const {
+    const bool less = metric_facts(metric).sense == Sense::less_is_better;
     std::uint64_t best = last_step();
     double best_value = std::numeric_limits<double>::quiet_NaN();
     for (const EvalPoint& e : evals) {
         const double value = at(e.step, metric, set);
         if (std::isnan(value)) continue;
-        if (std::isnan(best_value) || (less_is_better(metric) ? value < best_value : value > best_value)) {
+        if (std::isnan(best_value) || (less ? value < best_value : value > best_value)) {
             best = e.step;
             best_value = value;
         }
@@ -170,12 +171,12 @@ bool read_result(const fs::path& folder, RunResult& r) {
     r.seconds = records.back().number_or("seconds", 0);
     r.peak_bytes = records.back().number_or("peak_bytes", 0);
     for (const Json& j : records) {
-        if (j.string_or("kind", "") != "eval") continue;
-        EvalPoint point{static_cast<std::uint64_t>(j.number_or("step", 0)), j.string_or("name", ""), {}};
-        for (const char* key : {"accuracy", "tar_far_1e-2", "tar_far_1e-3", "auc", "eer"})
+        const std::string kind = j.string_or("kind", "");
+        EvalPoint point{static_cast<std::uint64_t>(j.number_or("step", 0)), j.string_or("name", kind), {}};
+        for (const auto& [metric, key] : metrics_of_record(kind))
             if (const Json* value = j.find(key); value && value->is(Json::Kind::number))
-                point.values[key] = value->number;
-        r.evals.push_back(std::move(point));
+                point.values[metric] = value->number;
+        if (!point.values.empty()) r.evals.push_back(std::move(point));
     }
     return true;
 }

@@ -18,17 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string metric_name(const std::string& metric) {
-    if (metric == "accuracy") return "accuracy %";
-    if (metric == "tar_far_1e-2") return "TAR % @ FAR 1e-2";
-    if (metric == "tar_far_1e-3") return "TAR % @ FAR 1e-3";
-    if (metric == "eer") return "EER %";
-    return metric == "auc" ? "AUC" : metric;
-}
 constexpr const char* reported = "reported";  ///< a number of bf eval, whose set names it whole
-/// As it stands in tables: per cent, but for AUC.
-double unit_of(const std::string& metric) { return metric == "auc" ? 1 : 100; }
-int digits_of(const std::string& metric) { return metric == "auc" ? 4 : 2; }
+std::string metric_name(const std::string& metric) { return metric_facts(metric).name; }
+double unit_of(const std::string& metric) { return metric_facts(metric).unit; }
+int digits_of(const std::string& metric) { return metric_facts(metric).digits; }
 
 /// A measured number of each run.
 struct Column {
@@ -90,7 +83,9 @@ std::string verdict_of(const MeanInterval& d, const std::string& metric) {
     if (d.n == 0) return "";
     if (d.n < 2) return "one seed decides nothing";
     if (d.holds(0)) return "within the noise";
-    return (d.mean > 0) != less_is_better(metric) ? "better" : "worse";
+    const Sense sense = metric_facts(metric).sense;
+    if (sense == Sense::neither) return d.mean > 0 ? "more" : "less";
+    return (d.mean > 0) == (sense == Sense::more_is_better) ? "better" : "worse";
 }
 std::string difference_text(const MeanInterval& d, const std::string& metric, int digits) {
     if (d.n == 0) return "-";
@@ -282,11 +277,12 @@ class Table {
         Cells cells{{"row", "seeds"}};
         const auto head = [&cells](const std::string& name) { cells[0].push_back(name); };
         if (full_) head("paper");
-        head("last epoch");
+        const bool at_end = metric_facts(c.metric).at_end;
+        head(at_end ? "at the end" : "last epoch");
         if (full_) head("ours - paper");
         if (compared) head("difference to the baseline");
-        head("best epoch");
-        if (compared) head("difference to the baseline");
+        if (!at_end) head("best epoch");
+        if (compared && !at_end) head("difference to the baseline");
         const int digits = digits_of(c.metric);
         for (const RowResults& r : rows_) {
             std::string seeds = concat(r.runs.size(), " of ", r.wanted);
@@ -303,8 +299,10 @@ class Table {
             line.push_back(text_of(last, digits));
             if (full_) line.push_back(paper && last.n ? signed_text(last.mean - paper->value, digits) : "-");
             difference(false);
-            line.push_back(text_of(mean_of(r, c, true), digits));
-            difference(true);
+            if (!at_end) {
+                line.push_back(text_of(mean_of(r, c, true), digits));
+                difference(true);
+            }
             cells.push_back(std::move(line));
         }
         return cells;
@@ -409,7 +407,7 @@ class Table {
                     if (m.n == static_cast<int>(r.runs.size()) && std::isfinite(m.mean))
                         s.points.emplace_back(static_cast<double>(step), m.mean);
                 }
-                if (!s.points.empty()) chart.series.push_back(std::move(s));
+                if (s.points.size() > 1) chart.series.push_back(std::move(s));
             }
         return chart;
     }

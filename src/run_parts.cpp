@@ -42,14 +42,16 @@ Schedule schedule_of(const RunConfig& c, std::uint64_t steps_per_epoch, std::uin
     return s;
 }
 
-BroadFaceOptions broadface_options(const BroadFaceConfig& b) {
+BroadFaceOptions broadface_options(const RunConfig& c) {
+    const BroadFaceConfig& b = c.broadface;
     return {.queue = b.queue,
             .compensate = b.compensate,
             .start_step = static_cast<std::uint64_t>(b.start_step),
             .ramp_steps = static_cast<std::uint64_t>(b.ramp_steps),
             .age_limit = static_cast<std::uint64_t>(b.age_limit),
             .direction_only = b.direction_only,
-            .overwrite = b.overwrite};
+            .overwrite = b.overwrite,
+            .centers = head_of(c).centers};
 }
 
 XbmOptions xbm_options(const RunConfig& c) {

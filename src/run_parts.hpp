@@ -18,7 +18,7 @@ namespace bf::program {
 Precision configured(const RunConfig& config, Device device);
 std::unique_ptr<Optimizer> optimizer_of(const RunConfig& config, const Module& net, const Var& w);
 Schedule schedule_of(const RunConfig& config, std::uint64_t steps_per_epoch, std::uint64_t total);
-BroadFaceOptions broadface_options(const BroadFaceConfig& config);
+BroadFaceOptions broadface_options(const RunConfig& config);
 /// Those of a memory that the key `memory` does not name have no queue.
 XbmOptions xbm_options(const RunConfig& config);
 VplOptions vpl_options(const RunConfig& config);

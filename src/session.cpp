@@ -61,6 +61,7 @@ void compare_settings(const RunConfig& before, const RunConfig& now, Progress& p
                                              "batch_size",
                                              "gradient_acc",
                                              "optimizer",
+                                             "head.centers",
                                              "seed",
                                              "data.kind",
                                              "data.only_folds",
@@ -189,13 +190,13 @@ class Session {
           loader_(*data_, loader_options(config_)),
           net_(network_of(config_, device_, precision_.compute)),
           w_(Var::leaf(Init(static_cast<std::uint64_t>(config_.seed) + 1, DType::f32, device_)
-                           .normal({data_->identities(), config_.embedding_size}, 0.01))),
+                           .normal({data_->identities() * head_of(config_).centers, config_.embedding_size}, 0.01))),
           optimizer_(optimizer_of(config_, *net_, w_)),
           micro_(static_cast<std::uint64_t>(config_.gradient_acc)),
           per_epoch_(std::max<std::uint64_t>(1, loader_.batches_per_epoch() / micro_)),
           total_(config_.num_step ? static_cast<std::uint64_t>(config_.num_step)
                                   : per_epoch_ * static_cast<std::uint64_t>(config_.num_epoch)),
-          broad_(config_.memory == "broadface" ? broadface_options(config_.broadface) : BroadFaceOptions{.queue = 0},
+          broad_(config_.memory == "broadface" ? broadface_options(config_) : BroadFaceOptions{.queue = 0},
                  config_.embedding_size, DType::f32, device_),
           xbm_(xbm_options(config_), config_.embedding_size, DType::f32, device_),
           vpl_(vpl_options(config_), config_.embedding_size, DType::f32, device_),
@@ -425,7 +426,7 @@ class Session {
                       "; hint: put the images back, or start a new run");
         for (const std::string memory : {"", "xbm.", "vpl."}) {
             check_range(state, memory + "queue.indices", -1, data_->size(), name);  // -1: unknown
-            check_range(state, memory + "queue.labels", 0, data_->identities(), name);
+            check_range(state, memory + "queue.labels", 0, w_.shape()[0], name);
         }
         trainer_.load_state(state);
         const Tensor at = Tensor::zeros({2}, {.dtype = DType::i64}), length = Tensor::zeros({1}, at.options()),
@@ -503,8 +504,8 @@ class Session {
             .put("distinct_batch", static_cast<double>(std::set(batch.begin(), batch.end()).size()))
             .put("mean_age", t.mean_age)
             .put("norm_ratio", t.norm_ratio);
-        if (const std::int64_t rows = config_.broadface.drift_rows; rows > 0)
-            put_drift(r, measure_drift(rows(), *net_, w_.value(), loader_, step, {.rows = rows}));
+        if (const std::int64_t wanted = config_.broadface.drift_rows; wanted > 0)
+            put_drift(r, measure_drift(rows(), *net_, w_.value(), loader_, step, {.rows = wanted}));
         return r;
     }
 

@@ -14,12 +14,16 @@ enum class HeadKind {
     fixed,        ///< those of the Margin, for every row
     adaface,      ///< m2 = -m z, m3 = m + m z, z the row's norm in terms of the batches' norms; Kim et al. 2022, eq. 12
     elasticface,  ///< the margin that the Margin has (arcface m2, cosface m3) plus N(0, sigma); Boutros et al. 2022
-    magface,      ///< m2 = m(|x|), rising from l_m at l_a to u_m at u_a, and a penalty on norms; Meng et al. 2021
+    curricularface,  ///< arcface's margin; other classes nearer than it weigh more; Huang et al. 2020
+                     ///< (math/hard_classes.hpp)
+    magface,         ///< m2 = m(|x|), rising from l_m at l_a to u_m at u_a, and a penalty on norms; Meng et al. 2021
 };
 
 /// A head's rule with the constants that its authors publish. m of adaface is the m3 of the Margin.
 struct HeadRule {
     HeadKind kind = HeadKind::fixed;
+    std::int64_t centers =
+        1;  ///< rows of W a class, of which the nearest counts (sub-center ArcFace; Deng et al. 2020)
     // adaface: z = (|x| - mean) h / (std + 1e-3), limited to [-1, 1]; |x| to [0.001, 100], without gradient
     double h = 0.333;       ///< concentration
     double t_alpha = 0.01;  ///< share of the newest batch in mean and std

@@ -4,20 +4,25 @@
 
 namespace bf {
 
-/// A head of margin_softmax() that sets a margin for each row (math/margin_head.hpp), with what it carries from batch
-/// to batch. The state lies on the device and moves there, so that a step waits for nothing and a graph of it may be
+/// A head of margin_softmax() that is more than a Margin (math/margin_head.hpp), with what it carries from batch to
+/// batch. The state lies on the device and moves there, so that a step waits for nothing and a graph of it may be
 /// launched again: a batch moves it once a call, rows of a memory never do. With micro-batches each of them is a batch.
 class MarginHead {
   public:
-    explicit MarginHead(const HeadRule& rule = {}, Device device = cpu_device) : rule_(rule) {
+    /// dtype: of the classifier.
+    explicit MarginHead(const HeadRule& rule = {}, Device device = cpu_device, DType dtype = DType::f32) : rule_(rule) {
+        BF_CHECK(rule.centers >= 1, "margin head", "centers; got ", rule.centers, ", want 1 or more");
         const math::NormStatistics start;
         norms_ = Tensor::from<double>({start.mean, start.std}, {2}).to(device);
         calls_ = Tensor::zeros({1}, {DType::i64, device});
+        if (rule.kind == HeadKind::curricularface) curricular_t_ = Tensor::zeros({}, {dtype, device});
     }
 
     const HeadRule& rule() const { return rule_; }
-    /// False for a head whose rows all have the margins of the Margin: it does nothing.
-    bool sets_margins() const { return rule_.kind != HeadKind::fixed; }
+    /// False for a head whose rows all have the margins of the Margin.
+    bool sets_margins() const { return rule_.kind != HeadKind::fixed && rule_.kind != HeadKind::curricularface; }
+    /// CurricularFace's t, a scalar; undefined for other heads.
+    const Tensor& curricular_t() const { return curricular_t_; }
     /// True where the loss has a gradient along the embedding too, and a penalty (MagFace).
     bool radial() const { return rule_.kind == HeadKind::magface; }
 
@@ -42,7 +47,8 @@ class MarginHead {
     /// What the next batch depends on, for the checkpoint; tensors share storage with the head.
     StateDict save_state() const {
         StateDict state;
-        if (rule_.kind == HeadKind::adaface) state["head.norms"] = norms_;      // mean, std
+        if (rule_.kind == HeadKind::adaface) state["head.norms"] = norms_;  // mean, std
+        if (curricular_t_.defined()) state["head.t"] = curricular_t_;
         if (rule_.kind == HeadKind::elasticface) state["head.calls"] = calls_;  // batches that have drawn
         return state;
     }
@@ -70,6 +76,7 @@ class MarginHead {
 
     HeadRule rule_;
     Tensor norms_;  ///< [2] f64: moving mean and standard deviation of the batches' norms
+    Tensor curricular_t_;
     Tensor calls_;  ///< [1] i64: batches so far
 };
 

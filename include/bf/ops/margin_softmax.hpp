@@ -22,8 +22,10 @@ struct MarginSoftmaxOptions {
     Margin margin{};
     std::int64_t batch_total = 0;  ///< rows of the whole step when it is cut into micro-batches; 0: the rows of e
     ClassifierMemory memory{};
-    const MarginHead* head = nullptr;  ///< sets the margins of each row of `margin`, if it is given; its state moves
-    DType products = DType::f32;       ///< bf16: see ClassifierWeights::products
+    /// What the head is beside its margin, if it is given: margins of each row, hard classes, centers. Its state moves
+    /// with each call that records a graph.
+    const MarginHead* head = nullptr;
+    DType products = DType::f32;  ///< bf16: see ClassifierWeights::products
     /// Of logits that the CPU keeps for the gradients; those beyond are made again, a third of the products of a call
     /// that keeps none. The bits are the same.
     std::int64_t kept_bytes = usual_kept_bytes;
@@ -162,7 +164,7 @@ inline void check_classifier_rows(const Tensor& x, const Tensor& labels, const V
 template <class MarginFunctor>
 MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& labels, const MarginFunctor& margin,
                                    double scale, const MarginSoftmaxOptions& options) {
-    const std::int64_t w_rows = w.shape()[0], centers = options.centers;
+    const std::int64_t w_rows = w.shape()[0], centers = options.head ? options.head->rule().centers : options.centers;
     BF_CHECK(centers > 0 && w_rows % centers == 0, "margin_softmax", "centers; got ", centers, " for weight ",
              w.value().str());
     detail::check_classifier_rows(e.value(), labels, w, w_rows / centers, "batch");
@@ -207,19 +209,20 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
         kernels(device).axpby(context(device), factor, x, keep, y);
     };
     const MarginHead* head = options.head && options.head->sets_margins() ? options.head : nullptr;
+    const Tensor t = options.head ? options.head->curricular_t() : options.curricular_t;
     Tensor penalty;
     Tensor hard_shift;  // a copy: t may move before the gradients are asked for
     const auto finish = [&](ClassifierRows& rows, bool batch, Tensor& sum, Tensor& correct) {
-        const Tensor cosine = target_cosines(rows, weights), &t = options.curricular_t;
+        const Tensor cosine = target_cosines(rows, weights);
+        const bool moves = batch && will_record({e, w});
         if (t.defined()) {
-            const bool moves = batch && will_record({e, w});
             detail::find_hard_classes(rows, cosine, margin, moves ? math::curricular_rate : 0, t);
             if (batch) hard_shift = t.clone();
             rows.hard_shift = hard_shift;
         }
         const ClassifierStatistics s = classifier_statistics(rows, weights, cosine);
         if constexpr (!own_functor)
-            if (head) head->set_margins(margin, batch, rows);
+            if (head) head->set_margins(margin, moves, rows);
         detail::finish_rows(rows, s, scale, margin, sum, correct);
         if constexpr (!own_functor)
             if (head && batch && head->radial()) penalty = head->set_radial(margin, scale, s.cosine, rows);

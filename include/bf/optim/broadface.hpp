@@ -174,8 +174,7 @@ class BroadFace {
         std::set<std::int64_t> all(batch.begin(), batch.end());
         if (const std::int64_t used = usable(step); used > 0) {
             const Tensor labels = queue_.newest(used, false).labels.to(cpu_device);
-            const auto rows = labels.span<std::int64_t>();
-            all.insert(rows.begin(), rows.end());
+            for (const std::int64_t row : labels.span<std::int64_t>()) all.insert(row / options_.centers);
         }
         return static_cast<std::int64_t>(all.size());
     }

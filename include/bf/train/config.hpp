@@ -41,8 +41,9 @@ struct VplConfig {
     double lambda = 0.15;
 };
 
-/// Constants of heads that set a margin for each row: see HeadRule (math/margin_head.hpp).
+/// Constants of heads that are more than a margin: see HeadRule (math/margin_head.hpp).
 struct HeadConfig {
+    std::int64_t centers = 3;
     double h = 0.333, t_alpha = 0.01, sigma = 0.05, l_a = 10, u_a = 110, l_m = 0.45, u_m = 0.8, lambda_g = 35;
     bool detached = false, easy_margin = true;
 };
@@ -115,7 +116,7 @@ void visit_keys(RunConfig& c, V&& v) {
            "keep each block's input alone and run the block again in the backward pass: less memory, more time");
     v.choice("loss", c.loss, "margin head",
              {"arcface", "cosface", "combined", "sphereface", "softmax", "adaface", "elasticface_arc",
-              "elasticface_cos", "magface"});
+              "elasticface_cos", "magface", "curricularface", "subcenter_arcface"});
     v.numbers(
         "margin_list", c.margin_list,
         "m1, m2, m3: arcface and elasticface_arc have m2, cosface, elasticface_cos and adaface m3, sphereface m1, "
@@ -211,6 +212,7 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("augment.erase_max_area", c.augment.erase_max_area, "largest share of the image", 0.001, 1);
     v.number("augment.erase_min_aspect", c.augment.erase_min_aspect, "aspect from this to its inverse", 0.05, 1);
     v.flag("augment.erase_random", c.augment.erase_random, "erase by random values; else by grey");
+    v.number("head.centers", c.head.centers, "subcenter_arcface: rows of the classifier an identity", 1, 1000);
     v.number("head.h", c.head.h, "adaface: margin's change a standard deviation of the norms", 0, 1e3);
     v.number("head.t_alpha", c.head.t_alpha, "adaface: share of a batch in mean and deviation of the norms", 0, 1);
     v.number("head.sigma", c.head.sigma, "elasticface: standard deviation of the margin", 0, 10);
