@@ -9,6 +9,7 @@
 
 #include "bf/base/random.hpp"
 #include "bf/math/classifier_rows.hpp"
+#include "bf/math/hard_classes.hpp"
 #include "bf/ops/margin_softmax.hpp"
 
 namespace {
@@ -183,6 +184,22 @@ TEST(ClassifierFunctors, OnlineSumJoinsInAnyCut) {
         EXPECT_EQ(a.largest, top);
         EXPECT_NEAR(a.sum, want, 1e-13 * want);
     }
+}
+
+TEST(ClassifierFunctors, HardClassesAreDerivedAndBeginAboveTheMovedTarget) {
+    const double scale = 16, m = 0.5;
+    for (const double theta : {0.01, 0.7, 1.5, 2.9}) {
+        const bf::math::HardClasses<double> row{bf::math::hard_above(std::cos(theta), m), 0.3};
+        EXPECT_NEAR(row.above, std::cos(theta + m), 1e-14);
+        for (const double cosine : {row.above - 0.01, row.above + 0.01, -1.0, 1.0}) {
+            const double z = scale * cosine, h = 1e-5;
+            EXPECT_NEAR(row.logit(z, scale), scale * cosine * (cosine > row.above ? 0.3 + cosine : 1), 1e-13);
+            EXPECT_NEAR(row.slope(z, scale), (row.logit(z + h, scale) - row.logit(z - h, scale)) / (2 * h), 1e-9);
+        }
+        EXPECT_EQ(row.logit(none, scale), none);
+        EXPECT_TRUE(std::isnan(row.logit(std::nan(""), scale)));
+    }
+    EXPECT_NEAR(bf::math::hard_above(1.25, m), std::cos(m), 1e-15);
 }
 
 TEST(ClassifierFunctors, NothingStaysNothingAndNotANumberShows) {

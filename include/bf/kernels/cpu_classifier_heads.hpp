@@ -13,12 +13,12 @@ namespace bf::cpu {
 template <class T>
 struct UsualClasses {
     template <class H>
-    Vector<T> logit(Vector<T> z, H) const {
+    [[gnu::always_inline]] Vector<T> logit(Vector<T> z, H) const {
         return z;
     }
     /// g d logit / d z.
     template <class H>
-    Vector<T> through(Vector<T> g, Vector<T>, H) const {
+    [[gnu::always_inline]] Vector<T> through(Vector<T> g, Vector<T>, H) const {
         return g;
     }
 };
@@ -35,11 +35,11 @@ class HardPanel {
         repeated<2>([&](auto h) { above_[h] = load(above + static_cast<std::int64_t>(h) * lanes<T>) * scale; });
     }
     template <class H>
-    Vector<T> logit(Vector<T> z, H h) const {
+    [[gnu::always_inline]] Vector<T> logit(Vector<T> z, H h) const {
         return z > above_[h] ? z * (shift_ + z * inverse_scale_) : z;
     }
     template <class H>
-    Vector<T> through(Vector<T> g, Vector<T> z, H h) const {
+    [[gnu::always_inline]] Vector<T> through(Vector<T> g, Vector<T> z, H h) const {
         return z > above_[h] ? g * (shift_ + T(2) * z * inverse_scale_) : g;
     }
 
@@ -75,7 +75,7 @@ std::int64_t tile_rows(const ClassifierWeights& weights) {
 
 /// v where z takes part in the maximum `top` of some centers, which is one of them; otherwise 0.
 template <class T>
-Vector<T> where_top(Vector<T> z, Vector<T> top, Vector<T> v) {
+[[gnu::always_inline]] inline Vector<T> where_top(Vector<T> z, Vector<T> top, Vector<T> v) {
     return z == top ? v : (z != z ? v : Vector<T>{});
 }
 
