@@ -148,6 +148,7 @@ Experiment read_experiment(const fs::path& file) {
     x.does_not_support = f.text("does_not_support");
     x.context = f.text("context");
     x.seeds = f.list<std::int64_t>("seeds", {1, 2, 3}, "a list of whole numbers");
+    x.full_seeds = f.list<std::int64_t>("full_seeds", {1}, "a list of whole numbers");
     x.metrics = f.list<std::string>("metrics", {"accuracy", "tar_far_1e-2"}, "a list of texts");
     for (const std::string& m : x.metrics) metric_facts(m, file.string());
     x.images = f.take<std::int64_t>("images", 0, "a whole number");
@@ -168,7 +169,8 @@ Experiment read_experiment(const fs::path& file) {
     f.finish();
     BF_CHECK(!x.title.empty() && !x.question.empty(), file.string(), "title and question: missing");
     BF_CHECK(!x.small.empty() || !x.full.empty(), file.string(), "no rows; want tables [[row]] or [[full]]");
-    BF_CHECK(!x.seeds.empty() && !x.metrics.empty(), file.string(), "seeds and metrics must not be empty");
+    BF_CHECK(!x.seeds.empty() && !x.full_seeds.empty() && !x.metrics.empty(), file.string(),
+             "seeds and metrics must not be empty");
     for (ExperimentRow& r : x.small)
         if (r.baseline.empty() && r.name != baseline) r.baseline = baseline;
     check_rows(x.small, file.string());

@@ -34,7 +34,7 @@ struct ExperimentChart {
 struct Experiment {
     std::string name, title, question, supports, does_not_support, context;
     std::filesystem::path file;
-    std::vector<std::int64_t> seeds;
+    std::vector<std::int64_t> seeds, full_seeds;
     std::vector<std::string> metrics;  ///< each has a best epoch of its own
     std::vector<ExperimentRow> small;  ///< [[row]]
     std::vector<ExperimentRow> full;   ///< [[full]]: the paper's scale

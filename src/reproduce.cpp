@@ -44,7 +44,8 @@ int list_experiments(const ReproduceArguments& a) {
     for (const Experiment& x : all) {
         const std::string scales = x.full.empty() ? "small" : x.small.empty() ? "full" : "small, full";
         std::printf("%-*s  %s (%s: %zu rows, %zu seeds)\n", static_cast<int>(width), x.name.c_str(), x.title.c_str(),
-                    scales.c_str(), x.small.empty() ? x.full.size() : x.small.size(), x.seeds.size());
+                    scales.c_str(), x.small.empty() ? x.full.size() : x.small.size(),
+                    x.small.empty() ? x.full_seeds.size() : x.seeds.size());
     }
     return 0;
 }

@@ -15,8 +15,13 @@ namespace {
 namespace fs = std::filesystem;
 
 /// FNV-1a of what a run's result follows from, ten hexadecimal digits. Keys at their defaults are left out, so that a
-/// new key of a later version does not make old runs unknown.
-std::string hash_of(RunConfig c) {
+/// new key of a later version does not make old runs unknown; so are the folders that data lies in. At full scale sets
+/// that turn up later are no reason to train again.
+std::string hash_of(RunConfig c, bool full) {
+    if (full) c.val.clear();
+    std::vector<std::string*> paths{&c.data.root, &c.data.list};
+    for (ValConfig& v : c.val) paths.insert(paths.end(), {&v.root, &v.pairs});
+    for (std::string* path : paths) *path = fs::path(*path).lexically_normal().filename().string();
     RunConfig plain;
     plain.val.resize(c.val.size());
     c.output = plain.output;
@@ -63,6 +68,7 @@ std::string command_of(const ReproduceArguments& a, const std::vector<std::strin
 }
 
 std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments& a, std::vector<std::string>& missing) {
+    const bool full = a.scale == "full";
     const std::vector<ExperimentRow>& rows = rows_of(x, a);
     std::vector<std::string> names;
     for (const ExperimentRow& r : rows) names.push_back(r.name);
@@ -75,7 +81,7 @@ std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments&
              "; hint: ", near.empty() ? "rows of " + x.name + ":" + all : "did you mean " + near + "?");
     }
     std::vector<PlannedRun> runs;
-    for (const std::int64_t seed : a.seeds.empty() ? x.seeds : a.seeds)
+    for (const std::int64_t seed : !a.seeds.empty() ? a.seeds : full ? x.full_seeds : x.seeds)
         for (const ExperimentRow& row : rows) {
             if (!a.rows.empty() && std::find(a.rows.begin(), a.rows.end(), row.name) == a.rows.end()) continue;
             std::vector<std::string> settings = row.settings;
@@ -85,11 +91,11 @@ std::vector<PlannedRun> plan_runs(const Experiment& x, const ReproduceArguments&
             run.seed = seed;
             run.config = row.config.empty() ? load_config_section(x.file, "config", settings)
                                             : load_config(x.file.parent_path() / row.config, settings);
-            if (a.scale == "full")
+            if (full)
                 place_data(a, run.config, missing);
             else
                 BF_CHECK(!run.config.val.empty(), x.file.string(), "row ", row.name, ": no verification set [[val]]");
-            run.hash = hash_of(run.config);
+            run.hash = hash_of(run.config, full);
             run.folder = output_of(a) / (row.name + "-seed" + std::to_string(seed) + "-" + run.hash);
             run.config.output = run.folder.string();
             if (a.threads > 0) run.config.threads = a.threads;

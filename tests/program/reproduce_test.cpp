@@ -258,4 +258,32 @@ TEST_F(Reproduce, WrongNamesAndMissingData) {
     EXPECT_FALSE(fs::exists(root / "out"));
 }
 
+TEST_F(Reproduce, TheFullScaleTakesRecordsAndBinsAndWhatEvalWrote) {
+    const fs::path tiny = fs::path(BF_SHARED_DIR) / "data/insightface-tiny";
+    if (!fs::exists(tiny / "train.rec")) GTEST_SKIP() << "no shared data";
+    fs::create_directories(root / "data/faces");
+    for (const char* file : {"train.rec", "train.idx", "property"}) fs::copy(tiny / file, root / "data/faces" / file);
+    fs::copy(tiny / "pairs.bin", root / "data/faces/lfw.bin");
+    const std::string full = "--scale full --quiet --data " + (root / "data").string();
+    const Outcome o = run(reproduce(full));
+    ASSERT_EQ(o.code, 0) << o.output;
+    EXPECT_TRUE(has(o.output, "## LFW accuracy %")) << o.output;
+    EXPECT_TRUE(has(o.output, "| 81.25 | - | - |")) << o.output;  // paper, ours, difference
+    EXPECT_TRUE(has(o.output, "bf eval ijb --set ijbb --root " + (root / "data/IJBB").string())) << o.output;
+    EXPECT_FALSE(has(o.output, "77.75")) << o.output;
+    const auto folders = run_folders();
+    ASSERT_EQ(folders.size(), 1u);
+    fs::create_directories(root / "out" / *folders.begin() / "eval/ijbb");
+    std::ofstream(root / "out" / *folders.begin() / "eval/ijbb/report.json")
+        << "{\"figures\":{\"TAR@FAR=1e-5\":{\"value\":0.8}}}";
+    // data in another folder, and one set more: the same run
+    fs::rename(root / "data", root / "moved");
+    fs::copy(tiny / "pairs.bin", root / "moved/faces/cfp_fp.bin");
+    const Outcome again = run(reproduce("--scale full --data " + (root / "moved").string()));
+    ASSERT_EQ(again.code, 0) << again.output;
+    EXPECT_FALSE(has(again.output, "step ")) << again.output;
+    EXPECT_TRUE(has(again.output, "| 81.25 | 80.00 | -1.25 |")) << again.output;
+    EXPECT_EQ(run_folders(), folders);
+}
+
 }  // namespace
