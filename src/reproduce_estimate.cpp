@@ -56,7 +56,7 @@ double step_seconds(const RunConfig& c, Device device, Module& net, const Var& w
 /// Bytes beside the activations while training: values, gradients, the optimizer's state, the queue.
 double standing_bytes(const RunConfig& c, double parameters, double identities) {
     const double numbers = parameters + identities * static_cast<double>(c.embedding_size);
-    return 4 * numbers * (c.optimizer == "adamw" ? 4 : 3) +
+    return 4 * numbers * (c.optimizer == "sgd" ? 3 : 4) +
            static_cast<double>(c.broadface.queue) * (8.0 * static_cast<double>(c.embedding_size) + 32);
 }
 
@@ -131,7 +131,7 @@ std::vector<Estimate> estimate_runs(const Experiment& x, const std::vector<Plann
         const double state = cost.parameters + static_cast<double>(identities * c.embedding_size);
         e.model_bytes = 4 * cost.parameters;
         e.disk_bytes = e.model_bytes + static_cast<double>(c.keep_checkpoints) *
-                                           (4 * state * (c.optimizer == "adamw" ? 3 : 2) +
+                                           (4 * state * (c.optimizer == "sgd" ? 2 : 3) +
                                             static_cast<double>(c.broadface.queue) *
                                                 (8.0 * static_cast<double>(c.embedding_size) + 32));
         e.standing_bytes = standing_bytes(c, cost.parameters, static_cast<double>(identities));

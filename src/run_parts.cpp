@@ -21,7 +21,9 @@ std::unique_ptr<Optimizer> optimizer_of(const RunConfig& c, const Module& net, c
                  .clip_norm = all ? 0 : c.clip_norm};
     groups[1] = {.parameters = {Parameter{"classifier.weight", w}}, .weight_decay = c.weight_decay};
     const double clip = all ? c.clip_norm : 0;
-    if (c.optimizer == "adamw") return std::make_unique<AdamW>(std::move(groups), AdamWOptions{.clip_norm = clip});
+    if (c.optimizer != "sgd")
+        return std::make_unique<AdamW>(std::move(groups),
+                                       AdamWOptions{.clip_norm = clip, .coupled = c.optimizer == "adam"});
     return std::make_unique<Sgd>(std::move(groups),
                                  SgdOptions{.momentum = c.momentum, .nesterov = c.nesterov, .clip_norm = clip});
 }

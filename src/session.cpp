@@ -125,7 +125,7 @@ Summary summary_of(const Json& values) {
 
 /// The run's own config.toml is read again from wherever --resume is called: paths in it are absolute.
 RunConfig with_full_paths(RunConfig c) {
-    std::vector<std::string*> paths{&c.data.root, &c.data.list};
+    std::vector<std::string*> paths{&c.pretrained, &c.data.root, &c.data.list};
     for (ValConfig& v : c.val) paths.insert(paths.end(), {&v.root, &v.pairs});
     for (std::string* path : paths)
         if (!path->empty()) *path = std::filesystem::absolute(*path).lexically_normal().string();
@@ -214,7 +214,10 @@ class Session {
           silent_(nullptr),
           progress_(options.progress ? *options.progress : silent_, options.terminal) {
         for (const ValConfig& v : config_.val) sets_.push_back(open_validation(v, config_.image_size));
-        if (options.resume) resume();
+        if (options.resume)
+            resume();
+        else if (!config_.pretrained.empty())
+            start_from(config_.pretrained);
         checkpoints_.collect_leftovers();
         write_file(folder_ / "config.toml", to_toml(config_));
         metrics_ = std::make_unique<Metrics>(folder_ / "metrics.jsonl", metrics_kept_);
@@ -402,6 +405,24 @@ class Session {
         metadata["bf.bad_images"] = json_list(bad_);
         checkpoints_.save(trainer_.steps(), state, metadata);
         saved_ = trainer_.steps();
+    }
+    /// Takes the weights of a model file over, but for layers that have another shape here.
+    void start_from(const std::string& path) {
+        const Model model = load_model(path, cpu_device);
+        BF_CHECK(model.network == config_.network, "pretrained", path, ": got ", model.network, ", want network ",
+                 config_.network);
+        StateDict state = net_->state();
+        const StateDict given = model.net->state();
+        std::string anew;
+        for (auto& [name, tensor] : state) {
+            const auto found = given.find(name);
+            if (found != given.end() && found->second.shape() == tensor.shape())
+                tensor = found->second;
+            else
+                anew += " " + name;
+        }
+        net_->load_state(state);
+        progress_.line("started from " + path + (anew.empty() ? "" : "; drawn anew:" + anew));
     }
     void resume() {
         std::vector<std::string> warnings;

@@ -19,18 +19,21 @@ struct SgdUpdate {
     }
 };
 
-/// AdamW (Loshchilov, Hutter 2019, algorithm 2): decay apart from the moments. correction1 = 1 - beta1^t,
+/// AdamW (Loshchilov, Hutter 2019, algorithm 2): decay apart from the moments; coupled: Adam with its decay in the
+/// gradient (Kingma, Ba 2015; torch.optim.Adam). correction1 = 1 - beta1^t,
 /// correction2 = 1 - beta2^t.
 struct AdamWUpdate {
     double lr = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
     double correction1 = 1, correction2 = 1;
+    bool coupled = false;
 
     template <class T>
     BF_HD void operator()(T g, T factor, T decay, T& w, T& m, T& v) const {
         g *= factor;
+        if (coupled) g += decay * w;
         m = static_cast<T>(beta1) * m + static_cast<T>(1 - beta1) * g;
         v = static_cast<T>(beta2) * v + static_cast<T>(1 - beta2) * g * g;
-        w -= static_cast<T>(lr) * decay * w;
+        if (!coupled) w -= static_cast<T>(lr) * decay * w;
         w -= static_cast<T>(lr / correction1) * m /
              (std::sqrt(v / static_cast<T>(correction2)) + static_cast<T>(epsilon));
     }

@@ -166,9 +166,10 @@ class Sgd : public Optimizer {
 struct AdamWOptions {
     double beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8;
     double clip_norm = 0;
+    bool coupled = false;  ///< Adam: the weight decay is part of the gradient
 };
 
-/// AdamW (math/update.hpp).
+/// AdamW, or Adam (math/update.hpp).
 class AdamW : public Optimizer {
   public:
     AdamW(std::vector<ParameterGroup> groups, const AdamWOptions& o = {})
@@ -180,7 +181,7 @@ class AdamW : public Optimizer {
         const double t = static_cast<double>(steps());
         kernels(device).adamw(context(device),
                               {lr, options_.beta1, options_.beta2, options_.epsilon, 1 - std::pow(options_.beta1, t),
-                               1 - std::pow(options_.beta2, t)},
+                               1 - std::pow(options_.beta2, t), options_.coupled},
                               items, factors);
     }
     std::vector<const char*> kinds() const override { return {"first.", "second."}; }

@@ -58,8 +58,8 @@ struct ValConfig {
 /// A training run. The names of arcface_torch are kept where it has one.
 struct RunConfig {
     std::string network = "iresnet_small", loss = "arcface", margin_gradient = "exact", optimizer = "sgd",
-                scheduler = "poly", output = "runs/run", device = "cpu", precision = "auto", clip_scope = "backbone",
-                memory = "broadface";
+                scheduler = "poly", output = "runs/run", pretrained, device = "cpu", precision = "auto",
+                clip_scope = "backbone", memory = "broadface";
     std::int64_t embedding_size = 512, image_size = 112, batch_size = 128, gradient_acc = 1, warmup_epoch = 0,
                  warmup_step = 0, num_epoch = 20, num_step = 0, seed = 2048, num_workers = 2, threads = 0,
                  frequent = 10, verbose = 0, checkpoint_every = 500, keep_checkpoints = 2, kept_logits_mib = 0;
@@ -114,6 +114,10 @@ void visit_keys(RunConfig& c, V&& v) {
     v.number("dropout", c.dropout, "probability before the last linear", 0, 0.95);
     v.flag("activation_checkpointing", c.activation_checkpointing,
            "keep each block's input alone and run the block again in the backward pass: less memory, more time");
+    v.text(
+        "pretrained", c.pretrained,
+        "model file or run whose weights the network starts from (bf import makes one of others' files), relative to "
+        "the current folder; layers of another shape are drawn anew");
     v.choice("loss", c.loss, "margin head",
              {"arcface", "cosface", "combined", "sphereface", "softmax", "adaface", "elasticface_arc",
               "elasticface_cos", "magface", "curricularface", "subcenter_arcface"});
@@ -125,7 +129,7 @@ void visit_keys(RunConfig& c, V&& v) {
     v.choice("margin_gradient", c.margin_gradient, "derivative of the target logit", {"exact", "straight-through"});
     v.number("batch_size", c.batch_size, "images of a micro-batch", 1, 1e6);
     v.number("gradient_acc", c.gradient_acc, "micro-batches of an optimizer step", 1, 1e6);
-    v.choice("optimizer", c.optimizer, "update rule", {"sgd", "adamw"});
+    v.choice("optimizer", c.optimizer, "update rule", {"sgd", "adamw", "adam"});
     v.number("lr", c.lr, "learning rate after the warm-up", 1e-12, 1e3);
     v.number("momentum", c.momentum, "of sgd", 0, 0.9999);
     v.flag("nesterov", c.nesterov, "Nesterov momentum");
