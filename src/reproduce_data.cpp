@@ -41,6 +41,13 @@ void place_data(const ReproduceArguments& a, RunConfig& c, std::vector<std::stri
         if (std::find(missing.begin(), missing.end(), line) == missing.end()) missing.push_back(line);
     };
     const fs::path folder = a.data;
+    if (!c.pretrained.empty()) {
+        c.pretrained = (folder / c.pretrained).string();
+        if (!fs::exists(c.pretrained))
+            miss(c.pretrained +
+                 ": the weights that the network starts from; the row's configuration in configs/paper says "
+                 "how bf import makes it");
+    }
     if (c.data.kind == "record") {
         // DIR/faces_emore, or DIR is that folder itself
         const fs::path set = fs::exists(folder / "train.rec") ? folder : folder / c.data.root;

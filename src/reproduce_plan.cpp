@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 /// that turn up later are no reason to train again.
 std::string hash_of(RunConfig c, bool full) {
     if (full) c.val.clear();
-    std::vector<std::string*> paths{&c.data.root, &c.data.list};
+    std::vector<std::string*> paths{&c.pretrained, &c.data.root, &c.data.list};
     for (ValConfig& v : c.val) paths.insert(paths.end(), {&v.root, &v.pairs});
     for (std::string* path : paths) *path = fs::path(*path).lexically_normal().filename().string();
     RunConfig plain;
