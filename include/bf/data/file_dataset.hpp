@@ -97,8 +97,9 @@ struct ListFilter {
 /// One sub-folder an identity, in sorted order; files of other kinds are left out.
 inline std::vector<FileDataset::Entry> list_folder(const std::filesystem::path& root, const ListFilter& filter = {}) {
     namespace fs = std::filesystem;
-    BF_CHECK(filter.identity_folds > 0 || (filter.only_folds.empty() && filter.exclude_folds.empty()), root.string(),
-             "folds are chosen, but a folder has none; hint: identity_folds says how many to deal identities out to");
+    BF_CHECK_DATA(
+        filter.identity_folds > 0 || (filter.only_folds.empty() && filter.exclude_folds.empty()), root.string(),
+        "folds are chosen, but a folder has none; hint: identity_folds says how many to deal identities out to");
     BF_CHECK_DATA(fs::is_directory(root), root.string(),
                   "is not a folder; hint: data.root names a folder with one "
                   "sub-folder an identity");

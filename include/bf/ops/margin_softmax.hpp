@@ -23,7 +23,7 @@ struct MarginSoftmaxOptions {
     std::int64_t batch_total = 0;  ///< rows of the whole step when it is cut into micro-batches; 0: the rows of e
     ClassifierMemory memory{};
     /// What the head is beside its margin, if it is given: margins of each row, hard classes, centers. Its state moves
-    /// with each call that records a graph.
+    /// with each call.
     const MarginHead* head = nullptr;
     DType products = DType::f32;  ///< bf16: see ClassifierWeights::products
     /// Of logits that the CPU keeps for the gradients; those beyond are made again, a third of the products of a call
@@ -214,15 +214,15 @@ MarginSoftmaxResult margin_softmax(const Var& e, const Var& w, const Tensor& lab
     Tensor hard_shift;  // a copy: t may move before the gradients are asked for
     const auto finish = [&](ClassifierRows& rows, bool batch, Tensor& sum, Tensor& correct) {
         const Tensor cosine = target_cosines(rows, weights);
-        const bool moves = batch && will_record({e, w});
         if (t.defined()) {
+            const bool moves = batch && will_record({e, w});
             detail::find_hard_classes(rows, cosine, margin, moves ? math::curricular_rate : 0, t);
             if (batch) hard_shift = t.clone();
             rows.hard_shift = hard_shift;
         }
         const ClassifierStatistics s = classifier_statistics(rows, weights, cosine);
         if constexpr (!own_functor)
-            if (head) head->set_margins(margin, moves, rows);
+            if (head) head->set_margins(margin, batch, rows);
         detail::finish_rows(rows, s, scale, margin, sum, correct);
         if constexpr (!own_functor)
             if (head && batch && head->radial()) penalty = head->set_radial(margin, scale, s.cosine, rows);
