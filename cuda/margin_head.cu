@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(head_threads)
     __syncthreads();  // all have read the state
     if (batch && threadIdx.x == 0) {
         norms[0] = s.mean;
-        norms[1] = s.std;
+        norms[1] = s.deviation;
         *calls = call;
     }
     for (std::int64_t r = threadIdx.x; r < rows; r += head_threads) {

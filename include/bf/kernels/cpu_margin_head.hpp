@@ -33,7 +33,7 @@ inline void head_margins(Context&, const HeadRule& rule, const Margin& margin, b
                 }
                 s = math::moved(rule, s, mean, squares, count);
                 norms.data<double>()[0] = s.mean;
-                norms.data<double>()[1] = s.std;
+                norms.data<double>()[1] = s.deviation;
             }
         }
         const auto call = static_cast<std::uint64_t>(*calls.data<std::int64_t>());

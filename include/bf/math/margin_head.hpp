@@ -40,7 +40,7 @@ namespace math {
 
 /// Moving mean and standard deviation of the norms of batches; the start is that of AdaFace's code.
 struct NormStatistics {
-    double mean = 20, std = 100;
+    double mean = 20, deviation = 100;
 };
 
 /// The margins of one row.
@@ -60,8 +60,8 @@ BF_HD double safe_norm(double norm) { return limited(norm, 0.001, 100); }
 BF_HD NormStatistics moved(const HeadRule& rule, const NormStatistics& from, double mean, double squares,
                            long long rows) {
     const double a = rule.t_alpha;
-    const double std = rows > 1 ? std::sqrt(squares / static_cast<double>(rows - 1)) : from.std;
-    return {a * mean + (1 - a) * from.mean, a * std + (1 - a) * from.std};
+    const double deviation = rows > 1 ? std::sqrt(squares / static_cast<double>(rows - 1)) : from.deviation;
+    return {a * mean + (1 - a) * from.mean, a * deviation + (1 - a) * from.deviation};
 }
 
 /// A draw from N(0, 1) for row `row` of the call-th batch (Box-Muller).
@@ -80,7 +80,7 @@ BF_HD double margin_rise(const HeadRule& rule) { return (rule.u_m - rule.l_m) / 
 BF_HD RowMargins row_margins(const HeadRule& rule, const Margin& margin, double norm, const NormStatistics& s,
                              std::uint64_t call, std::uint64_t draw) {
     if (rule.kind == HeadKind::adaface) {
-        const double z = limited((safe_norm(norm) - s.mean) / (s.std + 1e-3) * rule.h, -1, 1);
+        const double z = limited((safe_norm(norm) - s.mean) / (s.deviation + 1e-3) * rule.h, -1, 1);
         return {-margin.m3 * z, margin.m3 + margin.m3 * z};
     }
     if (rule.kind == HeadKind::elasticface) {

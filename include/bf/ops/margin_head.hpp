@@ -13,7 +13,7 @@ class MarginHead {
     explicit MarginHead(const HeadRule& rule = {}, Device device = cpu_device, DType dtype = DType::f32) : rule_(rule) {
         BF_CHECK(rule.centers >= 1, "margin head", "centers; got ", rule.centers, ", want 1 or more");
         const math::NormStatistics start;
-        norms_ = Tensor::from<double>({start.mean, start.std}, {2}).to(device);
+        norms_ = Tensor::from<double>({start.mean, start.deviation}, {2}).to(device);
         calls_ = Tensor::zeros({1}, {DType::i64, device});
         if (rule.kind == HeadKind::curricularface) curricular_t_ = Tensor::zeros({}, {dtype, device});
     }
