@@ -445,9 +445,9 @@ class Session {
         BF_CHECK_DATA(metadata["bf.dataset"] == data_facts_, name, "the training images are not those of the run; got ",
                       data_facts_, ", want ", metadata["bf.dataset"],
                       "; hint: put the images back, or start a new run");
-        for (const std::string memory : {"", "xbm.", "vpl."}) {
-            check_range(state, memory + "queue.indices", -1, data_->size(), name);  // -1: unknown
-            check_range(state, memory + "queue.labels", 0, w_.shape()[0], name);
+        for (const char* memory : {"", "xbm.", "vpl."}) {
+            check_range(state, concat(memory, "queue.indices"), -1, data_->size(), name);  // -1: unknown
+            check_range(state, concat(memory, "queue.labels"), 0, w_.shape()[0], name);
         }
         trainer_.load_state(state);
         const Tensor at = Tensor::zeros({2}, {.dtype = DType::i64}), length = Tensor::zeros({1}, at.options()),
