@@ -43,11 +43,15 @@ std::vector<double> ticks(double low, double high) {
     return all;
 }
 
-/// Ticks of one side; on a logarithmic one, whose bounds are exponents, at powers of ten.
+/// Ticks of one side; on a logarithmic one, whose bounds are exponents, at powers of ten, and at 2 and 5 times these
+/// where they are few.
 std::vector<double> ticks_of(double low, double high, bool log) {
     if (!log) return ticks(low, high);
     std::vector<double> all;
-    for (double e = std::ceil(low); e <= high + 1e-9; ++e) all.push_back(e);
+    for (double e = std::floor(low); e <= high + 1e-9; ++e)
+        for (const double within : {0.0, std::log10(2.0), std::log10(5.0)})
+            if (e + within >= low - 1e-9 && e + within <= high + 1e-9 && (within == 0 || high - low < 2))
+                all.push_back(e + within);
     return all;
 }
 
