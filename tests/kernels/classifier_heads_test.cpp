@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bf/core/parallel.hpp"
-#include "bf/kernels/cpu_classifier.hpp"
+#include "bf/kernels/cpu_simd.hpp"
 #include "bf/nn/init.hpp"
 #include "bf/ops/margin_softmax.hpp"
 
