@@ -33,6 +33,16 @@ def adamw():
     return w
 
 
+def adam():
+    w, m, v = START.copy(), np.zeros(5), np.zeros(5)
+    for t in range(10):
+        g = grad(w, t) + 0.1 * w
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g * g
+        w = w - LR * (m / (1 - 0.9 ** (t + 1))) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
+    return w
+
+
 with open(__file__.replace(".py", ".txt"), "w") as out:
-    for w in (sgd(False), sgd(True), adamw()):
+    for w in (sgd(False), sgd(True), adamw(), adam()):
         out.write(" ".join(repr(float(x)) for x in w) + "\n")

@@ -26,7 +26,7 @@ void set_gradient(const Parameter& p, int t) {
 
 std::vector<double> golden(int line) {
     std::ifstream in(std::string(BF_TEST_DIR) + "/optim/optimizer_golden.txt");
-    std::vector<double> values(15);
+    std::vector<double> values(20);
     for (double& v : values) in >> v;
     EXPECT_TRUE(in);
     return {values.begin() + 5 * line, values.begin() + 5 * line + 5};
@@ -55,6 +55,11 @@ TEST(Sgd, Nesterov) {
 TEST(AdamW, TenStepsAsTheRuleSays) {
     const Parameter p = weights();
     expect_golden(bf::AdamW({ParameterGroup{.parameters = {p}, .weight_decay = 0.1}}), p, 2);
+}
+
+TEST(Adam, TenStepsWithTheDecayInTheGradient) {
+    const Parameter p = weights();
+    expect_golden(bf::AdamW({ParameterGroup{.parameters = {p}, .weight_decay = 0.1}}, {.coupled = true}), p, 3);
 }
 
 TEST(Optimizer, DecayLeavesNormAndBiasAlone) {

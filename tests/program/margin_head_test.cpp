@@ -1,4 +1,4 @@
-// Heads that set a margin for each row as the program knows them: their keys, and a run that goes on.
+// Heads that are more than a margin as the program knows them: their keys, and a run that goes on.
 #include <gtest/gtest.h>
 
 #include "config_toml.hpp"
@@ -46,6 +46,13 @@ TEST(HeadKeys, DefaultsAreThePublishedOnes) {
     EXPECT_EQ((List{m.l_a, m.u_a, m.l_m, m.u_m, m.lambda_g}), (List{10, 110, 0.45, 0.8, 35}));
     EXPECT_FALSE(m.detached);
     EXPECT_EQ(head_of(with_loss("arcface")).kind, HeadKind::fixed);
+    EXPECT_EQ(head_of(with_loss("arcface")).centers, 1);
+    const RunConfig curricular = with_loss("curricularface"), centers = with_loss("subcenter_arcface");
+    EXPECT_EQ(head_of(curricular).kind, HeadKind::curricularface);
+    EXPECT_EQ(margin_of(curricular).m2, 0.5);
+    EXPECT_EQ(head_of(centers).kind, HeadKind::fixed);
+    EXPECT_EQ(head_of(centers).centers, 3);
+    EXPECT_EQ(margin_of(centers).kind, MarginKind::arcface);
     EXPECT_FALSE(margin_of(with_loss("arcface")).easy);
 }
 
@@ -62,14 +69,20 @@ TEST(HeadKeys, AreReadWrittenAndChecked) {
                                                           {"elasticface_cos", "margin_list = [1, 0.5, 0]"},
                                                           {"magface", "margin_list = [1, 0.5, 0]"},
                                                           {"magface", "[head]\nl_a = 120"},
+                                                          {"subcenter_arcface", "memory = 'xbm'"},
+                                                          {"subcenter_arcface", "measure_classifier = true"},
+                                                          {"adaface", "measure_classifier = true"},
+                                                          {"curricularface", "margin_list = [1, 0, 0.4]"},
                                                           {"adaface", "[head]\nt_alfa = 0.1"}})
         EXPECT_THROW(with_loss(loss, more), bf::Error) << loss << " " << more;
 }
 
 TEST_F(Program, RunsWithEachHeadResumeBitForBit) {
-    for (const char* name : {"adaface", "elasticface_arc", "elasticface_cos", "magface"}) {
+    for (const char* name :
+         {"adaface", "elasticface_arc", "elasticface_cos", "magface", "curricularface", "subcenter_arcface"}) {
         const std::string loss = name;
-        const bool arc = loss == "elasticface_arc", mag = loss == "magface";
+        const bool arc = loss == "elasticface_arc" || loss == "curricularface" || loss == "subcenter_arcface",
+                   mag = loss == "magface";
         const std::string own = " --quiet --set loss=" + loss +
                                 " --set head.l_a=1 --set head.u_a=10 --set margin_list=" +
                                 (arc   ? "[1,0.2,0]"
@@ -91,6 +104,8 @@ TEST_F(Program, RunsWithEachHeadResumeBitForBit) {
         const auto saved = bf::CheckpointFolder(cut / "checkpoints").load_latest();
         ASSERT_TRUE(saved);
         EXPECT_EQ(saved->content.tensors.count("head.norms"), loss == "adaface" ? 1u : 0u);
+        EXPECT_EQ(saved->content.tensors.count("head.t"), loss == "curricularface" ? 1u : 0u);
+        EXPECT_EQ(saved->content.tensors.at("classifier.weight").dim(0), loss == "subcenter_arcface" ? 36 : 12);
         EXPECT_EQ(saved->content.tensors.count("head.calls"), loss.rfind("elastic", 0) == 0 ? 1u : 0u);
     }
 }

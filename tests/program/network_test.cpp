@@ -58,6 +58,31 @@ TEST_F(Program, AnyNetworkOfTheRegistryTrainsAndItsFileSaysWhatItIs) {
     fails(facts, state, "features.layers.2.weight; got none, want [16, 512]");
 }
 
+TEST_F(Program, ARunStartsFromTheWeightsOfAnother) {
+    ASSERT_EQ(run(train("--quiet --set num_step=2 --output " + (root / "first").string())).code, 0);
+    const std::string from = " --set pretrained=" + (root / "first").string() + " --set num_step=2 --set lr=1e-9";
+    const Outcome same = run(train("--output " + (root / "same").string() + from));
+    ASSERT_EQ(same.code, 0) << same.output;
+    EXPECT_TRUE(has(same.output, "started from")) << same.output;
+    EXPECT_FALSE(has(same.output, "drawn anew")) << same.output;
+    const bf::StateDict before = load_model(root / "first").net->state(),
+                        after = load_model(root / "same").net->state();
+    for (const auto& [name, t] : before) {
+        if (name.find("running") != std::string::npos) continue;  // statistics move with any batch
+        for (std::int64_t i = 0; i < t.numel(); ++i)
+            ASSERT_NEAR(t.data<float>()[i], after.at(name).data<float>()[i], 1e-5) << name;
+    }
+    // another size of the embedding: the last layers are drawn, the others kept
+    const Outcome head = run(train("--set embedding_size=24 --output " + (root / "head").string() + from));
+    ASSERT_EQ(head.code, 0) << head.output;
+    EXPECT_TRUE(has(head.output, "drawn anew:")) << head.output;
+    const bf::StateDict other = load_model(root / "head").net->state();
+    EXPECT_NEAR(other.begin()->second.data<float>()[0], before.at(other.begin()->first).data<float>()[0], 1e-5);
+    const Outcome wrong = run(train("--quiet --set network=mbf --output " + (root / "wrong").string() + from));
+    EXPECT_EQ(wrong.code, 2) << wrong.output;
+    EXPECT_TRUE(has(wrong.output, "pretrained")) << wrong.output;
+}
+
 TEST(NetworkConfig, SizeAndInputFollowTheNetwork) {
     const auto config = [](const std::string& text) { return bf::program::parse_config(text, "c.toml"); };
     EXPECT_EQ(config("").image_size, 112);

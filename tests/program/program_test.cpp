@@ -430,7 +430,8 @@ TEST(Config, BaseFileAndSettings) {
     EXPECT_TRUE(has(error_of("", {"base=x.toml"}), "base"));
     EXPECT_TRUE(has(error_of("lr_steps = [-1]\n"), "lr_steps"));
     EXPECT_TRUE(has(error_of("margin_list = [1, nan, 0]\n"), "finite"));
-    EXPECT_TRUE(has(error_of("data.kind = 'folder'\ndata.root = '/'\ndata.only_folds = [1]\n"), "a folder has no folds of its own"));
+    EXPECT_TRUE(has(error_of("data.kind = 'folder'\ndata.root = '/'\ndata.only_folds = [1]\n"),
+                    "a folder has no folds of its own"));
     std::ofstream(folder / "circle.toml") << "base = \"circle.toml\"\n";
     EXPECT_THROW(bf::program::load_config(folder / "circle.toml"), bf::Error);
     fs::remove_all(folder);

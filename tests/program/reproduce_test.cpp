@@ -145,7 +145,8 @@ TEST_F(Reproduce, TrainsWhatIsMissingAndWritesTheTables) {
         EXPECT_FALSE(r.string_or("commit", "").empty());
         EXPECT_TRUE(has(r.string_or("command", ""), "bf reproduce tiny"));
         EXPECT_GT(r.number_or("seconds", 0), 0);
-        EXPECT_EQ(r.find("evals")->array.size(), 6u);  // three evaluations of the set, three looks at the queue
+        // three evaluations of the set, and as many looks at the queue where there is one
+        EXPECT_EQ(r.find("evals")->array.size(), r.string_or("row", "") == "queue" ? 6u : 3u);
         EXPECT_EQ(r.find("last")->number_or("step", 0), 12);
         EXPECT_GE(r.find("best")->find("accuracy")->number_or("value", 0), r.find("last")->number_or("accuracy", 1));
     }

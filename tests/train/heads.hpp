@@ -4,7 +4,7 @@
 
 #include "tiny_run.hpp"
 
-// The tiny run with each head that sets a margin for each row.
+// The tiny run with each head that is more than a margin.
 
 namespace tiny_run {
 
@@ -25,6 +25,8 @@ inline std::vector<Head> heads() {
     return {{"adaface", bf::adaface(8, 0.2), {.kind = HeadKind::adaface, .t_alpha = 0.3}},
             {"elastic_arc", bf::arcface(8, 0.3), {.kind = HeadKind::elasticface, .seed = 3}},
             {"elastic_cos", bf::cosface(8, 0.2), {.kind = HeadKind::elasticface, .seed = 3}},
+            {"curricularface", bf::arcface(8, 0.3), {.kind = HeadKind::curricularface}},
+            {"centers", bf::arcface(8, 0.3), {.centers = 3}},
             {"magface", easy, mag},
             {"magface_detached", bf::arcface(8), detached}};
 }
@@ -32,9 +34,9 @@ inline std::vector<Head> heads() {
 /// A trainer with a queue and a head, and everything it wants.
 struct HeadRun : Parts {
     explicit HeadRun(const Head& h, bf::Device device = bf::cpu_device, bool graph = false)
-        : Parts(0, device),
+        : Parts(0, device, bf::DType::f32, h.rule.centers),
           head(h.rule, device),
-          broad({.queue = 20}, dim, bf::DType::f32, device),
+          broad({.queue = 20, .centers = h.rule.centers}, dim, bf::DType::f32, device),
           trainer(*net, w, sgd,
                   {.margin = h.margin,
                    .head = &head,

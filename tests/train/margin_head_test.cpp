@@ -1,4 +1,4 @@
-// Heads that set a margin for each row, in whole training steps with BroadFace.
+// Heads that are more than a margin, in whole training steps with BroadFace.
 #include "bf/ops/margin_head.hpp"
 
 #include <gtest/gtest.h>
@@ -52,6 +52,7 @@ TEST(TrainerHeads, SavedInTheMiddleContinuesBitForBit) {
         const StateDict saved = copied(whole.trainer.state());
         EXPECT_EQ(saved.count("head.norms"), h.name == "adaface" ? 1u : 0u) << h.name;
         EXPECT_EQ(saved.count("head.calls"), h.name.rfind("elastic", 0) == 0 ? 1u : 0u) << h.name;
+        EXPECT_EQ(saved.count("head.t"), h.name == "curricularface" ? 1u : 0u) << h.name;
         for (const TrainBatch& batch : other) one_step(resumed.trainer, batch);  // everything in it must be replaced
         resumed.trainer.load_state(saved);
         expect_equal(resumed.trainer.state(), saved, h.name);
@@ -61,6 +62,36 @@ TEST(TrainerHeads, SavedInTheMiddleContinuesBitForBit) {
             EXPECT_EQ(a.classifier_loss, b.classifier_loss) << h.name;
         }
         expect_equal(whole.trainer.state(), resumed.trainer.state(), h.name);
+    }
+}
+
+TEST(TrainerHeads, CurricularFaceFollowsTheTargetCosinesOfTheBatch) {
+    const auto data = batches(30);
+    for (const Head& h : heads()) {
+        if (h.name != "curricularface") continue;
+        HeadRun run(h);
+        double before = 0;
+        for (const TrainBatch& batch : data) {
+            one_step(run.trainer, batch);
+            const double t = run.head.curricular_t().item();
+            EXPECT_LE(std::abs(t - before), 0.01 * (1 + std::abs(before)));  // t <- 0.01 mean + 0.99 t
+            before = t;
+        }
+        EXPECT_GT(before, 0.02);  // rows come to lie near their identity
+    }
+}
+
+// A row of the queue belongs to the center that won, and an identity counts once.
+TEST(TrainerHeads, TheQueueKeepsRowsOfCenters) {
+    const auto data = batches(4);
+    for (const Head& h : heads()) {
+        if (h.name != "centers") continue;
+        HeadRun run(h);
+        for (const TrainBatch& batch : data) one_step(run.trainer, batch);
+        const bf::QueueRows rows = run.broad.queue().newest(batch_size, false);
+        for (std::int64_t i = 0; i < batch_size; ++i)
+            EXPECT_EQ(rows.labels.data<std::int64_t>()[i] / 3, data[3].labels.data<std::int64_t>()[i]);
+        EXPECT_LE(run.broad.telemetry(run.w.value(), 4).distinct, people);
     }
 }
 

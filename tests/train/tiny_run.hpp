@@ -32,14 +32,15 @@ inline std::vector<bf::TrainBatch> batches(std::size_t count, std::uint64_t seed
 /// A network, a classifier and SGD with momentum: everything a Trainer wants, from fixed seeds. The classifier learns
 /// faster than the network, so that the queue's compensation matters from the first steps.
 struct Parts {
-    explicit Parts(double dropout = 0, bf::Device device = bf::cpu_device, bf::DType compute = bf::DType::f32)
+    explicit Parts(double dropout = 0, bf::Device device = bf::cpu_device, bf::DType compute = bf::DType::f32,
+                   std::int64_t centers = 1)
         : net(bf::iresnet("iresnet_small", {.embedding_size = dim,
                                             .image_size = 16,
                                             .dropout = dropout,
                                             .seed = 4,
                                             .compute = compute,
                                             .device = device})),
-          w(bf::Var::leaf(bf::Init(5).normal({people, dim}, 0.1).to(device))),
+          w(bf::Var::leaf(bf::Init(5).normal({people * centers, dim}, 0.1).to(device))),
           sgd({{.parameters = net->parameters(), .weight_decay = 5e-4},
                {.parameters = {{"classifier.weight", w}}, .lr_scale = 20, .weight_decay = 5e-4}},
               {.momentum = 0.5}) {}
