@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -227,6 +228,29 @@ class Table {
                 out += csv_field(command_of(a_, {r.row->name})) + "\n";
             }
         return out;
+    }
+
+    /// The page's charts as CSV (series,x,y) for bf plot, by the names of their files.
+    std::vector<std::pair<std::string, std::string>> curves() const {
+        std::vector<std::pair<std::string, std::string>> files;
+        for (const Chart& c : charts()) {
+            std::string name, text = "series," + csv_field(c.x_label) + "," + csv_field(c.y_label) + "\n";
+            for (const char letter : c.title) {
+                if (std::isalnum(static_cast<unsigned char>(letter)))
+                    name += static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+                else if (!name.empty() && name.back() != '-')
+                    name += '-';
+            }
+            while (!name.empty() && name.back() == '-') name.pop_back();
+            std::size_t points = 0;
+            for (const Series& s : c.series)
+                for (const auto& [x, y] : s.points) {
+                    text += csv_field(s.name) + "," + json_number(x) + "," + json_number(y) + "\n";
+                    ++points;
+                }
+            if (points > 0) files.emplace_back(name + ".csv", std::move(text));
+        }
+        return files;
     }
 
   private:
@@ -476,6 +500,9 @@ std::string write_tables(const Experiment& x, const ReproduceArguments& a, const
     write_file(folder / "table.md", text);
     write_file(folder / "table.csv", table.csv());
     write_file(folder / "index.html", table.html_page());
+    std::error_code error;
+    fs::create_directories(folder / "curves", error);
+    for (const auto& [name, curve] : table.curves()) write_file(folder / "curves" / name, curve);
     return text;
 }
 
