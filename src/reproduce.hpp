@@ -128,7 +128,7 @@ std::string other_command(const ReproduceArguments& arguments, const PlannedRun&
 
 // ---- the table
 
-/// Writes table.md, table.csv, index.html and curves/*.csv, which bf plot draws; gives the Markdown.
+/// Writes table.md, table.csv, index.html and curve-*.csv, which bf plot draws; gives the Markdown.
 std::string write_tables(const Experiment& experiment, const ReproduceArguments& arguments,
                          const std::vector<PlannedRun>& runs, const Ledger& ledger,
                          const std::filesystem::path& folder);

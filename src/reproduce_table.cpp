@@ -234,14 +234,14 @@ class Table {
     std::vector<std::pair<std::string, std::string>> curves() const {
         std::vector<std::pair<std::string, std::string>> files;
         for (const Chart& c : charts()) {
-            std::string name, text = "series," + csv_field(c.x_label) + "," + csv_field(c.y_label) + "\n";
+            std::string name = "curve-", text = "series," + csv_field(c.x_label) + "," + csv_field(c.y_label) + "\n";
             for (const char letter : c.title) {
                 if (std::isalnum(static_cast<unsigned char>(letter)))
                     name += static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
-                else if (!name.empty() && name.back() != '-')
+                else if (name.back() != '-')
                     name += '-';
             }
-            while (!name.empty() && name.back() == '-') name.pop_back();
+            while (name.back() == '-') name.pop_back();
             std::size_t points = 0;
             for (const Series& s : c.series)
                 for (const auto& [x, y] : s.points) {
@@ -500,9 +500,7 @@ std::string write_tables(const Experiment& x, const ReproduceArguments& a, const
     write_file(folder / "table.md", text);
     write_file(folder / "table.csv", table.csv());
     write_file(folder / "index.html", table.html_page());
-    std::error_code error;
-    fs::create_directories(folder / "curves", error);
-    for (const auto& [name, curve] : table.curves()) write_file(folder / "curves" / name, curve);
+    for (const auto& [name, curve] : table.curves()) write_file(folder / name, curve);
     return text;
 }
 

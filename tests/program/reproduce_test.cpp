@@ -150,7 +150,7 @@ TEST_F(Reproduce, TrainsWhatIsMissingAndWritesTheTables) {
         EXPECT_EQ(r.find("last")->number_or("step", 0), 12);
         EXPECT_GE(r.find("best")->find("accuracy")->number_or("value", 0), r.find("last")->number_or("accuracy", 1));
     }
-    const std::string curve = (root / "out/curves/learning-curves-mean-over-seeds-accuracy.csv").string();
+    const std::string curve = (root / "out/curve-learning-curves-mean-over-seeds-accuracy.csv").string();
     EXPECT_EQ(run("plot " + curve + " --out " + (root / "c.svg").string()).code, 0);
     EXPECT_TRUE(has(read(root / "c.svg"), "Learning") || has(read(root / "c.svg"), "accuracy"));
     const std::string table = read(root / "out/table.md"), page = read(root / "out/index.html"),
