@@ -1,4 +1,8 @@
-#include "bf_commit.inc"
+#if __has_include("bf_commit.inc")
+#include "bf_commit.inc"  // made by the build (cmake/BfCommit.cmake)
+#else
+#define BF_COMMIT "unknown"
+#endif
 #include "reproduce.hpp"
 
 namespace bf::program {
