@@ -11,7 +11,6 @@
 
 #include "bf/base/error.hpp"
 #include "bf/io/json.hpp"
-#include "model.hpp"
 
 namespace bf::program {
 namespace {
@@ -254,9 +253,10 @@ RunConfig read(toml::table& table, const std::string& name) {
     BF_CHECK(config.loss != "subcenter_arcface" || config.memory == "broadface", name, "memory: got ", config.memory,
              ", want broadface with loss subcenter_arcface: a pair or a prototype of ", config.memory,
              " knows one row an identity");
-    const HeadRule rule = head_of(config);
-    BF_CHECK(!config.measure_classifier || (rule.kind == HeadKind::fixed && rule.centers == 1), name,
-             "measure_classifier: got loss ", config.loss,
+    const std::string& loss = config.loss;
+    const bool one_margin =
+        loss == "arcface" || loss == "cosface" || loss == "combined" || loss == "sphereface" || loss == "softmax";
+    BF_CHECK(!config.measure_classifier || one_margin, name, "measure_classifier: got loss ", config.loss,
              ", want one whose margin is the same for each image: arcface, cosface, combined, sphereface, "
              "softmax");
     const NetworkFacts& facts = network_facts(config.network);
