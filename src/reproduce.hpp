@@ -56,7 +56,8 @@ struct MetricFacts {
     double unit;  ///< that a value is multiplied by
     int digits;
     Sense sense;
-    bool at_end;  ///< measured for its own sake: the last value alone counts, and no epoch is chosen by it
+    bool at_end;       ///< measured for its own sake: the last value alone counts, and no epoch is chosen by it
+    const char* note;  ///< what its name leaves open
 };
 /// A usage Error, which names `where`, for an unknown one.
 const MetricFacts& metric_facts(const std::string& key, const std::string& where = "reproduce");

@@ -9,29 +9,30 @@ namespace {
 
 const std::vector<MetricFacts>& all_metrics() {
     using enum Sense;
+    static constexpr const char *whole = "over the whole training set",
+                                *error = "|row - e| / |e|, e the same input encoded now, mean over ages",
+                                *again = "with the same input encoded now, mean over ages";
     static const std::vector<MetricFacts> all{
-        {"accuracy", "accuracy %", 100, 2, more_is_better, false},
-        {"tar_far_1e-2", "TAR % @ FAR 1e-2", 100, 2, more_is_better, false},
-        {"tar_far_1e-3", "TAR % @ FAR 1e-3", 100, 2, more_is_better, false},
-        {"auc", "AUC", 1, 4, more_is_better, false},
-        {"eer", "EER %", 100, 2, less_is_better, false},
-        {"recall_at_1", "Recall@1 %", 100, 2, more_is_better, false},
-        {"map_at_r", "MAP@R %", 100, 2, more_is_better, false},
-        {"classifier.loss", "loss of the classifier over the whole training set", 1, 4, less_is_better, true},
-        {"classifier.excess_loss", "loss of the classifier over the whole training set, above the least found", 1, 4,
-         less_is_better, true},
-        {"classifier.turning_norm", "gradient of the classifier over the whole training set, across unit rows", 1, 4,
-         less_is_better, true},
-        {"classifier.accuracy", "accuracy % of the classifier over the whole training set", 100, 2, more_is_better,
-         true},
-        {"queue.distinct", "identities that the classifier sees in a step", 1, 1, neither, true},
-        {"queue.distinct_batch", "identities in the batch of a step", 1, 1, neither, true},
-        {"queue.mean_error_plain", "relative error of stored rows", 1, 4, less_is_better, true},
-        {"queue.mean_error_compensated", "relative error of compensated rows", 1, 4, less_is_better, true},
-        {"queue.cos_plain", "cosine of stored rows with the same inputs encoded now", 1, 4, more_is_better, true},
-        {"queue.cos_compensated", "cosine of compensated rows with the same inputs encoded now", 1, 4, more_is_better,
-         true},
-        {"reported", "figure of bf eval", 100, 2, more_is_better, false},  // in no record: of its reports
+        {"accuracy", "accuracy %", 100, 2, more_is_better, false, ""},
+        {"tar_far_1e-2", "TAR % @ FAR 1e-2", 100, 2, more_is_better, false, ""},
+        {"tar_far_1e-3", "TAR % @ FAR 1e-3", 100, 2, more_is_better, false, ""},
+        {"auc", "AUC", 1, 4, more_is_better, false, ""},
+        {"eer", "EER %", 100, 2, less_is_better, false, ""},
+        {"recall_at_1", "Recall@1 %", 100, 2, more_is_better, false, ""},
+        {"map_at_r", "MAP@R %", 100, 2, more_is_better, false, ""},
+        {"classifier.loss", "loss of the classifier", 1, 4, less_is_better, true, whole},
+        {"classifier.excess_loss", "excess loss of the classifier", 1, 4, less_is_better, true,
+         "over the whole training set, above the least that a hundred steps on W alone find"},
+        {"classifier.turning_norm", "gradient of the classifier", 1, 4, less_is_better, true,
+         "over the whole training set, its norm across rows of W made unit rows"},
+        {"classifier.accuracy", "accuracy % of the classifier", 100, 2, more_is_better, true, whole},
+        {"queue.distinct", "identities seen in a step", 1, 1, neither, true, "by the classifier, in batch and queue"},
+        {"queue.distinct_batch", "identities in a batch", 1, 1, neither, true, ""},
+        {"queue.mean_error_plain", "error of stored rows", 1, 4, less_is_better, true, error},
+        {"queue.mean_error_compensated", "error of compensated rows", 1, 4, less_is_better, true, error},
+        {"queue.cos_plain", "cosine of stored rows", 1, 4, more_is_better, true, again},
+        {"queue.cos_compensated", "cosine of compensated rows", 1, 4, more_is_better, true, again},
+        {"reported", "figure of bf eval", 100, 2, more_is_better, false, ""},  // in no record: of its reports
     };
     return all;
 }

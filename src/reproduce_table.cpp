@@ -362,6 +362,9 @@ class Table {
             "The best epoch is chosen, run by run and metric by metric, on the same pairs that it is measured on, so "
             "that it is too high by "
             "that choice; the last epoch is the fair figure."};
+        for (const Column& c : columns_)
+            if (const std::string note = metric_facts(c.metric).note; !note.empty())
+                n.push_back(c.name + ": " + note + ".");
         for (const RowResults& r : rows_)
             if (r.first && r.first->config.val.size() > 1 && !full_) {
                 n.push_back(concat("Metrics are the mean over ", r.first->config.val.size(), " sets."));
