@@ -55,6 +55,7 @@ main{max-width:1120px;margin:0 auto;padding:28px 18px 60px}h1{font-size:1.7rem;m
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px;min-width:0}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}th,td{padding:6px 12px 6px 0;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
 th{font-weight:600;color:var(--soft);font-size:.86rem}pre{overflow-x:auto;font-size:.84rem;line-height:1.45}svg{display:block;width:100%;height:auto}
+@media(max-width:640px){.scroll td:first-child{white-space:normal;min-width:7.5em}}
 summary{cursor:pointer;font-weight:600}.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.4em}
 )";
 
