@@ -1,41 +1,23 @@
 // bf reproduce: trains what an experiment's table misses, run by run, and writes the table again after each.
 #include "reproduce.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <chrono>
-#include <csignal>
 #include <cstdio>
 #include <iostream>
 
 #include "bf/base/error.hpp"
 #include "bf/train/progress.hpp"
+#include "folder_lock.hpp"
 #include "session.hpp"
+#include "stop_signal.hpp"
 
 namespace bf::program {
 namespace {
 
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
-
-volatile std::sig_atomic_t stop_asked = 0;
-
-// The first signal asks for a stop at the end of the step; the second one ends the program at once.
-void on_signal(int number) {
-    stop_asked = 1;
-    std::signal(number, SIG_DFL);
-}
-
-/// Is another process training in this folder?
-bool held_by_another(const fs::path& folder) {
-    const int descriptor = ::open((folder / ".lock").c_str(), O_RDWR | O_CLOEXEC);
-    if (descriptor < 0) return false;
-    const bool held = ::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    ::close(descriptor);
-    return held;
-}
 
 int list_experiments(const ReproduceArguments& a) {
     const std::vector<Experiment> all = load_experiments(a.experiments);
@@ -52,7 +34,7 @@ int list_experiments(const ReproduceArguments& a) {
 
 /// Trains one run, or goes on with it.
 RunResult train(const PlannedRun& run, const StateOfRun& state, const std::string& experiment,
-                const std::string& command, bool quiet) {
+                const std::string& command, bool quiet, const volatile std::sig_atomic_t* stop) {
     // a run that was stopped before its first checkpoint has a folder that a new run would refuse
     const bool begun = fs::exists(run.folder / "config.toml");
     write_origin(run, experiment, command);
@@ -62,7 +44,7 @@ RunResult train(const PlannedRun& run, const StateOfRun& state, const std::strin
         run_session(run.config, {.resume = begun,
                                  .progress = quiet ? nullptr : &std::cerr,
                                  .terminal = isatty(STDERR_FILENO) != 0,
-                                 .stop = &stop_asked});
+                                 .stop = stop});
     } catch (const Error& e) {
         if (e.code() != ErrorCode::diverged) throw;
         std::fprintf(stderr, "bf: warning: %s\n", e.what());
@@ -109,8 +91,7 @@ int run_reproduce(const ReproduceArguments& a) {
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) fail(ErrorCode::runtime, folder.string(), "cannot be made: ", error.message());
-    std::signal(SIGINT, on_signal);
-    std::signal(SIGTERM, on_signal);
+    const auto* const stop = stop_on_signal();
     std::string table = write_tables(x, a, runs, ledger, folder);
     std::size_t number = 0;
     for (const PlannedRun& run : runs) {
@@ -118,7 +99,7 @@ int run_reproduce(const ReproduceArguments& a) {
         const StateOfRun state = state_of(run, ledger);
         if (state.state == RunState::done || state.state == RunState::diverged) continue;
         const std::string name = concat(run.row->label, ", seed ", run.seed, " (", number, " of ", runs.size(), ")");
-        if (held_by_another(run.folder)) {
+        if (FolderLock::held(run.folder)) {
             if (!a.quiet) std::fprintf(stderr, "== %s: another process trains it, passed over\n", name.c_str());
             continue;
         }
@@ -130,7 +111,7 @@ int run_reproduce(const ReproduceArguments& a) {
                          left > 0 ? (", about " + clock_text(left) + " left for all").c_str() : "");
         }
         try {
-            ledger.add(x.name, train(run, state, x.name, command_of(a, {run.row->name}), a.quiet));
+            ledger.add(x.name, train(run, state, x.name, command_of(a, {run.row->name}), a.quiet, stop));
         } catch (const Error& e) {
             if (e.code() != ErrorCode::stopped) throw;
             fail(ErrorCode::stopped, "reproduce", "stopped by a signal in the run ", name,

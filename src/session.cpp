@@ -1,9 +1,5 @@
 #include "session.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <deque>
@@ -21,6 +17,7 @@
 #include "bf/train/trainer.hpp"
 #include "bf/train/upload.hpp"
 #include "config_toml.hpp"
+#include "folder_lock.hpp"
 #include "model.hpp"
 #include "report.hpp"
 #include "run_parts.hpp"
@@ -31,26 +28,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-/// Holds a run's folder for one process. Without it a second trainer would write over the first one's files.
-class FolderLock {
-  public:
-    explicit FolderLock(const std::filesystem::path& folder) {
-        descriptor_ = ::open((folder / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-        if (descriptor_ < 0) fail(ErrorCode::runtime, folder.string(), "cannot be written: ", std::strerror(errno));
-        // file systems that know no locks are used without
-        if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK) return;
-        ::close(descriptor_);
-        fail(ErrorCode::usage, folder.string(),
-             "is being trained in by another process; hint: wait for it, or --output names another folder");
-    }
-    ~FolderLock() { ::close(descriptor_); }
-    FolderLock(const FolderLock&) = delete;
-    FolderLock& operator=(const FolderLock&) = delete;
-
-  private:
-    int descriptor_ = -1;
-};
 
 /// Prints what differs from the configuration of the checkpoint; refuses what cannot be continued.
 void compare_settings(const RunConfig& before, const RunConfig& now, Progress& progress) {

@@ -1,6 +1,5 @@
 #include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
 #include <iostream>
 
@@ -8,19 +7,9 @@
 #include "commands.hpp"
 #include "config_toml.hpp"
 #include "session.hpp"
+#include "stop_signal.hpp"
 
 namespace bf::program {
-namespace {
-
-volatile std::sig_atomic_t stop_asked = 0;
-
-// The first signal asks for a stop at the end of the step; the second one ends the program at once.
-void on_signal(int number) {
-    stop_asked = 1;
-    std::signal(number, SIG_DFL);
-}
-
-}  // namespace
 
 int run_train(const TrainArguments& a) {
     if (a.help_config) {
@@ -37,12 +26,10 @@ int run_train(const TrainArguments& a) {
     if (!a.resume.empty()) config.output = a.resume;
     if (!a.output.empty()) config.output = a.output;
     if (!a.device.empty()) config.device = a.device;
-    std::signal(SIGINT, on_signal);
-    std::signal(SIGTERM, on_signal);
     const SessionResult r = run_session(config, {.resume = !a.resume.empty(),
                                                  .progress = a.quiet ? nullptr : &std::cerr,
                                                  .terminal = isatty(STDERR_FILENO) != 0,
-                                                 .stop = &stop_asked});
+                                                 .stop = stop_on_signal()});
     for (const Verification& v : r.last) std::printf("%s\n", v.line().c_str());
     std::printf("%llu steps in %.1f s; report %s\n", static_cast<unsigned long long>(r.steps), r.seconds,
                 (r.folder / "report.html").c_str());
