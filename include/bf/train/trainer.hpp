@@ -131,7 +131,7 @@ class Trainer {
     StateDict state() const {
         StateDict all;
         const auto put = [&all](const std::string& prefix, const StateDict& part) {
-            for (const auto& [name, tensor] : part) all[prefix + name] = tensor;
+            all.merge(prefixed(prefix, part));
         };
         put("net.", net_.state());
         all["classifier.weight"] = w_.value();
@@ -142,15 +142,9 @@ class Trainer {
         return all;
     }
     void load_state(const StateDict& state) {
-        const auto part = [&state](const std::string& prefix) {
-            StateDict some;
-            for (const auto& [name, tensor] : state)
-                if (name.rfind(prefix, 0) == 0) some[name.substr(prefix.size())] = tensor;
-            return some;
-        };
-        net_.load_state(part("net."));
+        net_.load_state(without_prefix("net.", state));
         load_tensor(state, "classifier.weight", w_.value());
-        optimizer_.load_state(part("optimizer."));
+        optimizer_.load_state(without_prefix("optimizer.", state));
         if (options_.head) options_.head->load_state(state);
         each_stage([&](auto& stage) { load_stage(stage, state); });
         const Tensor steps = Tensor::zeros({1}, {.dtype = DType::i64});
