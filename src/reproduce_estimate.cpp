@@ -6,6 +6,7 @@
 
 #include "bf/core/device_memory.hpp"
 #include "bf/train/trainer.hpp"
+#include "config_toml.hpp"
 #include "datasets.hpp"
 #include "model.hpp"
 #include "reproduce.hpp"
@@ -53,11 +54,13 @@ double step_seconds(const RunConfig& c, Device device, Module& net, const Var& w
     return fastest;
 }
 
+double queue_bytes(const RunConfig& c) {
+    return static_cast<double>(c.broadface.queue) * (8.0 * static_cast<double>(c.embedding_size) + 32);
+}
 /// Bytes beside the activations while training: values, gradients, the optimizer's state, the queue.
 double standing_bytes(const RunConfig& c, double parameters, double identities) {
     const double numbers = parameters + identities * static_cast<double>(c.embedding_size);
-    return 4 * numbers * (c.optimizer == "sgd" ? 3 : 4) +
-           static_cast<double>(c.broadface.queue) * (8.0 * static_cast<double>(c.embedding_size) + 32);
+    return 4 * numbers * (c.optimizer == "sgd" ? 3 : 4) + queue_bytes(c);
 }
 
 StepCost measure_step(const RunConfig& c, std::int64_t identities) {
@@ -90,22 +93,36 @@ StepCost measure_step(const RunConfig& c, std::int64_t identities) {
     return cost;
 }
 
+/// How many training images of how many identities.
+struct DataSizes {
+    std::int64_t images = 0, identities = 0;
+};
+DataSizes data_sizes(const Experiment& x, const RunConfig& c) {
+    try {
+        const auto data = open_training_data(c);
+        return {data->size(), data->identities()};
+    } catch (const Error&) {
+        if (x.images == 0 || x.identities == 0) throw;
+        return {x.images, x.identities};  // not there yet: the set's published sizes
+    }
+}
+bool same_data(const RunConfig& a, const RunConfig& b) {
+    const std::vector<ChangedKey> changed = changed_keys(a, b);
+    return std::none_of(changed.begin(), changed.end(), [](const auto& c) { return c.key.rfind("data.", 0) == 0; });
+}
+
 }  // namespace
 
 std::vector<Estimate> estimate_runs(const Experiment& x, const std::vector<PlannedRun>& runs, const Ledger& ledger) {
     using Key = std::tuple<std::string, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::string>;
     std::map<Key, StepCost> costs;
+    std::vector<std::pair<const RunConfig*, DataSizes>> opened;  // a set of millions takes its time
     std::vector<Estimate> all;
     for (const PlannedRun& run : runs) {
         const RunConfig& c = run.config;
-        std::int64_t images = x.images, identities = x.identities;
-        try {
-            const auto data = open_training_data(c);
-            images = data->size();
-            identities = data->identities();
-        } catch (const Error&) {
-            if (images == 0 || identities == 0) throw;  // not there yet: the set's published sizes
-        }
+        auto set = std::find_if(opened.begin(), opened.end(), [&c](const auto& o) { return same_data(*o.first, c); });
+        if (set == opened.end()) set = opened.insert(set, {&c, data_sizes(x, c)});
+        const auto [images, identities] = set->second;
         const Key key{c.network, c.image_size, c.embedding_size, c.batch_size, identities, c.device + c.precision};
         const auto known = costs.find(key);
         const StepCost& cost = known != costs.end() ? known->second : costs[key] = measure_step(c, identities);
@@ -131,11 +148,9 @@ std::vector<Estimate> estimate_runs(const Experiment& x, const std::vector<Plann
         const double state = cost.parameters + static_cast<double>(identities * c.embedding_size);
         e.model_bytes = 4 * cost.parameters;
         e.disk_bytes = e.model_bytes + static_cast<double>(c.keep_checkpoints) *
-                                           (4 * state * (c.optimizer == "sgd" ? 2 : 3) +
-                                            static_cast<double>(c.broadface.queue) *
-                                                (8.0 * static_cast<double>(c.embedding_size) + 32));
+                                           (4 * state * (c.optimizer == "sgd" ? 2 : 3) + queue_bytes(c));
         e.standing_bytes = standing_bytes(c, cost.parameters, static_cast<double>(identities));
-        e.queue_bytes = static_cast<double>(c.broadface.queue) * (8.0 * static_cast<double>(c.embedding_size) + 32);
+        e.queue_bytes = queue_bytes(c);
         e.activation_bytes = cost.image_bytes * static_cast<double>(c.batch_size);
         all.push_back(e);
     }

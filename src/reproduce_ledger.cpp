@@ -150,14 +150,15 @@ void write_origin(const PlannedRun& run, const std::string& experiment, const st
                          .line());
 }
 
-bool read_result(const fs::path& folder, RunResult& r) {
-    const fs::path origin_file = folder / "origin.json";
-    if (!fs::exists(origin_file) || !fs::exists(folder / "model.safetensors")) return false;
-    const std::vector<Json> records = read_metrics(folder / "metrics.jsonl");
-    if (records.empty() || records.back().string_or("kind", "") != "end") return false;
+namespace {
+
+/// Which run a folder with a finished model is of.
+bool read_origin(const fs::path& folder, RunResult& r) {
+    const fs::path file = folder / "origin.json";
+    if (!fs::exists(file) || !fs::exists(folder / "model.safetensors")) return false;
     Json origin;
     try {
-        origin = parse_json(read_text(origin_file), origin_file.string());
+        origin = parse_json(read_text(file), file.string());
     } catch (const Error&) {
         return false;
     }
@@ -167,6 +168,13 @@ bool read_result(const fs::path& folder, RunResult& r) {
     r.commit = origin.string_or("commit", "unknown");
     r.command = origin.string_or("command", "");
     r.seed = static_cast<std::int64_t>(origin.number_or("seed", -1));
+    return true;
+}
+
+/// What metrics.jsonl adds to that, if it has an end.
+bool read_records(const fs::path& folder, RunResult& r) {
+    const std::vector<Json> records = read_metrics(folder / "metrics.jsonl");
+    if (records.empty() || records.back().string_or("kind", "") != "end") return false;
     r.steps = static_cast<std::uint64_t>(records.back().number_or("step", 0));
     r.seconds = records.back().number_or("seconds", 0);
     r.peak_bytes = records.back().number_or("peak_bytes", 0);
@@ -180,6 +188,10 @@ bool read_result(const fs::path& folder, RunResult& r) {
     }
     return true;
 }
+
+}  // namespace
+
+bool read_result(const fs::path& folder, RunResult& r) { return read_origin(folder, r) && read_records(folder, r); }
 
 // ---- the ledger
 
@@ -204,7 +216,8 @@ void Ledger::load(const std::string& experiment, std::vector<std::string>& warni
     std::sort(folders.begin(), folders.end());
     bool more = false;
     for (const fs::path& folder : folders)
-        if (RunResult r; read_result(folder, r) && !find(r.row, r.seed, r.hash)) {
+        // metrics of long runs are many: those of known runs are not read again
+        if (RunResult r; read_origin(folder, r) && !find(r.row, r.seed, r.hash) && read_records(folder, r)) {
             results_.push_back(std::move(r));
             more = true;
         }
